@@ -161,10 +161,46 @@ export const LOCAL = {
   /** Bytes written to a page with odd lines in this slice: WebAssembly address (i32) and bytes (i32); 0: none. */
   ODD_WRITE: 0x20c8,
   ODD_BYTES: 0x20cc,
-  /** 64 bytes in which an access that cannot be made in place is put together, and 64 more for the next one. */
+  /** CS base in 16- and 32-bit code, else 0 (u64); mask of the instruction pointer (u64). */
+  CODE_BASE: 0x20d0,
+  CODE_MASK: 0x20d8,
+  /** Ticks left when the executor returned (i32), and why it returned, one of `EXIT` (i32). */
+  BUDGET: 0x20e0,
+  EXIT: 0x20e4,
+  /** Exception vector and error code (-1: none) of EXIT.EXCEPTION (i32 each). */
+  EXCEPTION_VECTOR: 0x20e8,
+  EXCEPTION_CODE: 0x20ec,
+  /** Levels of the EPT: 4 or 5 (i32). */
+  EPT_LEVELS: 0x20f0,
+  /** Accesses to odd pages that the platform has let pass for the instruction at hand (i32 count). */
+  ODD_PASSES: 0x20f4,
+  /** Host physical memory in bytes (u64). */
+  RAM_SIZE: 0x20f8,
+  /** 64 bytes in which a write that cannot be made in place is put together, and 64 more for a read. */
   BOUNCE: 0x2100,
+  BOUNCE_READ: 0x2140,
+  /** Lines (linear address of the line, u64 each, up to 8) of ODD_PASSES. */
+  ODD_PASS_LINES: 0x2180,
   /** Free for executors' temporaries (512 bytes). */
   SCRATCH: 0x2200,
+} as const;
+
+/** Why the executor returned (`LOCAL.EXIT`). RIP is exact in every case. */
+export const EXIT = {
+  /** The slice is used up. */
+  BUDGET: 0,
+  /** A memory access failed, see FAULT_KIND; the instruction has not changed anything and is not retired. */
+  FAULT: 1,
+  /** The record at RIP is a system instruction. */
+  SYSTEM: 2,
+  /** Nothing is decoded at RIP. */
+  DECODE: 3,
+  /** EXCEPTION_VECTOR is to be raised; the instruction is not retired. */
+  EXCEPTION: 4,
+  /** RIP is BREAK_RIP. */
+  BREAK: 5,
+  /** The instruction fetch at RIP failed, see FAULT_KIND. */
+  FETCH_FAULT: 6,
 } as const;
 
 /** Why the memory slow path could not give an address (`LOCAL.FAULT_KIND`). */
@@ -224,8 +260,11 @@ export const PAGE_META = {
 /** Two tables of one u32 per host physical page: address of its offset index, 0 if nothing is decoded. */
 export const CODE_TABLE = { LONG: 0x500000, LEGACY: 0x900000 } as const;
 
-/** Offset indexes, 16 KiB per page of code: one u32 record address per byte of the page, 0 if not decoded. */
-export const INDEX_ARENA = { BASE: 0x1000000, END: 0x4000000, SIZE: 0x4000 } as const;
+/**
+ * Offset indexes, one per page of code: one u32 record address per byte of the page, 0 if not decoded; then the record of
+ * the instruction that crosses into this page from the one before (u32, 0 if none).
+ */
+export const INDEX_ARENA = { BASE: 0x1000000, END: 0x4000000, SIZE: 0x4040, CROSSING: 0x4000 } as const;
 
 /** Decoded records. */
 export const RECORD_ARENA = { BASE: 0x4000000, END: 0x8000000 } as const;
@@ -237,7 +276,7 @@ export const RECORD = {
   HANDLER: 0,
   /** u8: length of the instruction in bytes. */
   LENGTH: 2,
-  /** u8: left shift of the index register. */
+  /** u8: left shift of the index register in bits 1:0, then `ADDRESSING` flags. */
   SCALE: 3,
   /** u16: address of the first and second register operand. */
   REG0: 4,
@@ -254,6 +293,17 @@ export const RECORD = {
   DISPLACEMENT: 24,
   /** u32: record of the branch target when it lies in the same page and is known, else 0. */
   TARGET: 28,
+} as const;
+
+/** Flags in RECORD.SCALE. */
+export const ADDRESSING = {
+  /** The offset is taken modulo 2^32 or 2^16. */
+  BITS32: 0x10,
+  BITS16: 0x20,
+  /** 16- or 32-bit code: segment limit and rights apply. */
+  LEGACY: 0x40,
+  /** The access is to the stack segment: #SS instead of #GP. */
+  STACK: 0x80,
 } as const;
 
 /** Host physical memory begins here. */
