@@ -8,6 +8,9 @@ export interface GuestMemfdClient {
   invalidateRange(start: number, end: number): void;
 }
 
+/** How the owner of a lost page dealt with it (enum mf_result). */
+export type FailureResult = "Ignored" | "Failed" | "Delayed" | "Recovered";
+
 interface Binding {
   readonly start: number;
   readonly end: number;
@@ -120,9 +123,9 @@ export class GuestMemfd {
    * A page was lost (error_remove_folio): its mappings are zapped, and it stays in the file with its hwpoison flag, so that the
    * next use meets -EHWPOISON.
    */
-  errorRemovePage(index: number): "MF_DELAYED" {
+  errorRemovePage(index: number): FailureResult {
     this.#invalidate(index, index + 1);
-    return "delayed";
+    return "Delayed";
   }
 
   get state(): GuestMemfdState {

@@ -2,7 +2,7 @@ import { ERRNO } from "../../arch/errno.js";
 import { SI_CODE } from "../../arch/siginfo.js";
 import type { EventBus } from "../../platform/event-bus.js";
 import type { AnonymousMemory } from "./anonymous-memory.js";
-import type { GuestMemfd } from "./guest-memfd.js";
+import type { FailureResult, GuestMemfd } from "./guest-memfd.js";
 import { type HostProfile, MEMORY_ERROR_QUIRKS } from "./host-profile.js";
 import { hpaOf, PAGE_SIZE } from "./page.js";
 import type { PageAllocator } from "./page-allocator.js";
@@ -18,9 +18,6 @@ export const MF = {
 
 /** What memory_failure() took the page for. */
 export type PageKind = "free buddy page" | "kernel page" | "dirty LRU page" | "clean unevictable LRU page";
-
-/** How the page's kind was dealt with (enum mf_result). */
-export type FailureResult = "Ignored" | "Failed" | "Delayed" | "Recovered";
 
 /** One handled page, as the kernel logs it: "recovery action for <kind>: <result>". */
 export interface MemoryFailureRecord {
@@ -105,9 +102,9 @@ export class MemoryFailure {
   }
 
   #removeFromFile(pfn: number, file: GuestMemfd, index: number, lp: number): number {
-    file.errorRemovePage(index);
-    // Linux 6.16 takes every answer but 0 for a failed truncation; the file's answer is "delayed".
-    const result = this.#truncationKnowsDelayed ? "Delayed" : "Failed";
+    const answer = file.errorRemovePage(index);
+    // Linux 6.16 takes an answer of "delayed" for a failed truncation.
+    const result = answer === "Delayed" && !this.#truncationKnowsDelayed ? "Failed" : answer;
     return this.#record(pfn, "clean unevictable LRU page", result, lp);
   }
 
@@ -121,13 +118,11 @@ export class MemoryFailure {
     lp: number,
   ): number {
     memory.unmapPoisoned(hva, lp);
-    const required = (flags & MF.ACTION_REQUIRED) !== 0;
-    if (required && current !== null && current.memory === memory) {
+    if ((flags & MF.ACTION_REQUIRED) !== 0 && current !== null && current.memory === memory) {
       current.sendSignal(memoryErrorSignal(SI_CODE.BUS_MCEERR_AR, hva));
     } else {
-      // Without the wish for an early signal a process hears of the loss when it touches the page, unless it must die.
-      const told = tasks.find((task) => task.earlyKill) ?? (required ? tasks[0] : undefined);
-      told?.sendSignal(memoryErrorSignal(SI_CODE.BUS_MCEERR_AO, hva));
+      // A process that did not ask for an early signal hears of the loss when it touches the page.
+      tasks.find((task) => task.earlyKill)?.sendSignal(memoryErrorSignal(SI_CODE.BUS_MCEERR_AO, hva));
     }
     return this.#record(pfn, "dirty LRU page", "Recovered", lp);
   }
