@@ -257,4 +257,5 @@ export const statusCode = (status: bigint): bigint => status & STATUS_CODE_MASK;
 export const statusDetails = (status: bigint): number => Number(status & 0xffff_ffffn);
 
 /** Name of a status' code in module 1.5, null if it has none. */
-export const statusName = (status: bigint): TdxStatusName | null => NAMES.get(Number(BigInt.asUintN(64, status) >> 32n)) ?? null;
+export const statusName = (status: bigint): TdxStatusName | null =>
+  NAMES.get(Number(BigInt.asUintN(64, status) >> 32n)) ?? null;
