@@ -1,0 +1,159 @@
+import type { MachineEvent } from "../../platform/event-bus.js";
+import { ConsoleMatcher } from "./console-matcher.js";
+import type { InjectionSpec } from "./grammar.js";
+import type { Cancel, InjectionTarget } from "./target.js";
+
+const LINE = 64;
+
+/** Where an injected event took effect. Addresses are known for memory errors only. */
+export interface Taken {
+  readonly retired: number;
+  readonly vcpu: number | null;
+  readonly gpa: number | null;
+  readonly hpa: number | null;
+}
+
+/** What became of one injection. */
+export interface InjectionRecord {
+  readonly spec: InjectionSpec;
+  /** How often the event became pending, or the error was armed. */
+  readonly fired: number;
+  readonly taken: readonly Taken[];
+}
+
+interface Injection extends InjectionRecord {
+  fired: number;
+  readonly taken: Taken[];
+}
+
+/** An event that is pending and not yet taken. */
+interface Pending {
+  readonly injection: Injection;
+  readonly lp: number;
+}
+
+/** A line that was poisoned by address and not yet consumed. */
+interface PoisonedLine {
+  readonly injection: Injection;
+  readonly gpa: number;
+  readonly hpa: number;
+}
+
+/** Lets injections happen on one machine, and records what became of them. */
+export class InjectionScheduler {
+  readonly #injections: Injection[] = [];
+  readonly #cancels: Cancel[] = [];
+  readonly #matchers: { readonly matcher: ConsoleMatcher; readonly injection: Injection }[] = [];
+  #pendingSmis: Pending[] = [];
+  #pendingNmis: Pending[] = [];
+  #poisonedLines: PoisonedLine[] = [];
+
+  constructor(private readonly target: InjectionTarget) {
+    this.#cancels.push(
+      target.events.on("smm-enter", (event) => {
+        this.#pendingSmis = this.#settle(this.#pendingSmis, event);
+      }),
+      target.events.on("host-nmi", (event) => {
+        this.#pendingNmis = this.#settle(this.#pendingNmis, event);
+      }),
+      target.events.on("poison-consumed", (event) => this.#consumed(event)),
+    );
+  }
+
+  /** Arms an injection. */
+  add(spec: InjectionSpec): void {
+    const injection: Injection = { spec, fired: 0, taken: [] };
+    this.#injections.push(injection);
+    const { when } = spec;
+    if (when.kind === "insn") this.#armCount(injection, when.from, when.to, when.step);
+    if (when.kind === "rip") this.#cancels.push(this.target.atRip(when.address, () => this.#fire(injection)));
+    if (when.kind === "console") this.#matchers.push({ matcher: new ConsoleMatcher(when.text), injection });
+  }
+
+  /** The guest has printed this. What waits for a text becomes pending at the boundary after the instruction that printed. */
+  consoleOutput(bytes: Uint8Array): void {
+    for (const { matcher, injection } of this.#matchers) {
+      if (!matcher.push(bytes)) continue;
+      this.#cancels.push(this.target.at(this.target.retired + 1, () => this.#fire(injection)));
+    }
+  }
+
+  /** What has become of each injection so far, in the order in which they were added. */
+  records(): readonly InjectionRecord[] {
+    return this.#injections;
+  }
+
+  /** Takes back everything that has not happened. */
+  dispose(): void {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+  }
+
+  #armCount(injection: Injection, next: number, to: number, step: number): void {
+    const fire = () => {
+      this.#fire(injection);
+      if (next + step <= to) this.#armCount(injection, next + step, to, step);
+    };
+    this.#cancels.push(this.target.at(next, fire));
+  }
+
+  #fire(injection: Injection): void {
+    const { spec } = injection;
+    injection.fired++;
+    if (spec.event === "memory-error") {
+      this.#strikeMemory(injection);
+      return;
+    }
+    for (const lp of this.#processors(spec)) {
+      if (spec.event === "nmi") {
+        this.#pendingNmis.push({ injection, lp });
+        this.target.raise(lp, "nmi");
+        continue;
+      }
+      this.#pendingSmis.push({ injection, lp });
+      if (spec.event === "csmi") this.target.correctedError(lp);
+      else this.target.raise(lp, "smi");
+    }
+  }
+
+  #processors(spec: InjectionSpec): number[] {
+    if (spec.broadcast) return Array.from({ length: this.target.logicalProcessors }, (_, lp) => lp);
+    return [this.target.processorOf(spec.vcpu)];
+  }
+
+  #strikeMemory(injection: Injection): void {
+    const { gpa, on } = injection.spec;
+    if (gpa === undefined) {
+      const strike = (accessGpa: number, hpa: number) => this.#poison(injection, accessGpa, hpa);
+      this.#cancels.push(this.target.watchAccess(on, strike));
+      return;
+    }
+    const hpa = this.target.translate(gpa);
+    if (hpa !== undefined) this.#poison(injection, gpa, hpa);
+  }
+
+  #poison(injection: Injection, gpa: number, hpa: number): void {
+    this.#poisonedLines.push({ injection, gpa: alignToLine(gpa), hpa: alignToLine(hpa) });
+    this.target.poisonLine(alignToLine(hpa));
+  }
+
+  /** Everything that was pending on the processor of this event has been taken by it: latched events merge. */
+  #settle(pending: readonly Pending[], event: MachineEvent): Pending[] {
+    for (const { injection, lp } of pending) {
+      if (lp !== event.lp) continue;
+      injection.taken.push({ retired: event.insn, vcpu: event.vcpu, gpa: null, hpa: null });
+    }
+    return pending.filter(({ lp }) => lp !== event.lp);
+  }
+
+  #consumed(event: MachineEvent): void {
+    const line = alignToLine(Number(event.fields.hpa));
+    for (const { injection, gpa, hpa } of this.#poisonedLines) {
+      if (hpa === line) injection.taken.push({ retired: event.insn, vcpu: event.vcpu, gpa, hpa });
+    }
+    this.#poisonedLines = this.#poisonedLines.filter(({ hpa }) => hpa !== line);
+  }
+}
+
+function alignToLine(address: number): number {
+  return address - (address % LINE);
+}
