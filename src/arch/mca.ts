@@ -101,11 +101,13 @@ export const MCACOD = {
   L3_EXPLICIT_WRITEBACK: 0x17an,
 } as const;
 
-/** MSCOD values of the memory controller on Sapphire and Emerald Rapids. */
+/** MSCOD values of the memory controller, on Sapphire and Emerald Rapids where nothing else is said. */
 export const MSCOD = {
   TME_INTEGRITY: 0x082an,
   TME_TD_OWNER: 0x082bn,
   TME_KEY_POISON: 0x082dn,
+  /** Skylake-X: scrubbing met an uncorrected error but reports it as corrected (smi-mca facts 3.5). */
+  SKYLAKE_X_SCRUB: 0x0010n,
 } as const;
 
 /** MISC of an error with a physical line address: LSB 6, mode physical. */
