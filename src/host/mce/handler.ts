@@ -7,7 +7,7 @@ import { hpaOf } from "../mm/page.js";
 import type { PageAllocator } from "../mm/page-allocator.js";
 import type { Task } from "../mm/task.js";
 import { HostPanic } from "./host-panic.js";
-import { MachineCheckLog } from "./log.js";
+import { MachineCheckLog, type MachineCheckLogState } from "./log.js";
 import { bankCount, bankMsr, bankStatus, type MachineCheckProcessor } from "./processor.js";
 import {
   type AddressReading,
@@ -55,7 +55,7 @@ export type MachineCheckAction =
 export interface MachineCheckOutcome {
   readonly action: MachineCheckAction;
   readonly context: ErrorContext;
-  /** The worst record and its row; null if no bank asked for anything. */
+  /** The worst record and its row, one that the handler leaves alone if there is no other; null if no bank has one. */
   readonly record: MachineCheckRecord | null;
   readonly row: SeverityRow | null;
   /** Frame of the page that was acted upon. */
@@ -86,12 +86,30 @@ export interface MachineCheckConfig {
   readonly tdxNote?: (hpa: number) => string | null;
 }
 
+/** All that the machine-check code remembers, as a value. */
+export interface MachineCheckState {
+  readonly tainted: boolean;
+  /** Processors that have taken a broadcast #MC which others have yet to take. */
+  readonly arrived: readonly number[];
+  readonly setups: readonly (readonly [lp: number, setup: MachineCheckSetup])[];
+  readonly log: MachineCheckLogState;
+}
+
 /** Default of the kernel on Intel processors. */
 const MONARCH_TIMEOUT_NS = 1_000_000_000;
 
 interface Graded {
   readonly record: MachineCheckRecord;
   readonly row: SeverityRow;
+}
+
+interface ScanResult {
+  /** What the kernel acts upon. */
+  readonly worst: Graded | null;
+  /** The first error that it leaves in its bank, signaled though it is. */
+  readonly untouched: Graded | null;
+  /** Banks to clear. */
+  readonly handledBanks: readonly number[];
 }
 
 /** What one #MC is about, as far as the frame and MCG_STATUS tell. */
@@ -118,9 +136,10 @@ export class MachineCheck {
 
   /** Brings a processor's banks into use and logs what they hold from before. */
   setUp(lp: MachineCheckProcessor): MachineCheckSetup {
+    const { ser, banks } = this.#setupOf(lp);
+    this.log.poll(lp, this.#addressReading(ser), banks, "all");
     const setup = setUpProcessor(lp, this.#config.lmce ?? true);
     this.#setups.set(lp.id, setup);
-    this.log.poll(lp, this.#addressReading(setup.ser), setup.banks);
     return setup;
   }
 
@@ -144,21 +163,29 @@ export class MachineCheck {
     const local = (event.mcgStatus & MCG_STATUS.LMCE_S) !== 0n;
     if (local && fatal !== null) this.#panic(event, fatal, "Fatal local machine check");
     if (!local) this.#meetOthers(lp, event);
-    const { worst, handledBanks } = this.#scanBanks(lp, event, fatal !== null);
+    const { worst, untouched, handledBanks } = this.#scanBanks(lp, event, fatal !== null);
     if (fatal === null) for (const bank of handledBanks) lp.writeMsr(bankMsr(bank, MCI.STATUS), 0n);
     if (worst !== null && worst.row.severity >= SEVERITY.PANIC) {
       this.#panic(event, worst, local ? "Fatal local machine check" : "Fatal machine check");
     }
     this.tainted = true;
-    this.#emit(event, worst);
+    this.#emit(event, worst ?? untouched);
     const outcome = this.#act(event, worst, killCurrentTask);
     lp.writeMsr(MSR.IA32_MCG_STATUS, 0n);
-    return outcome;
+    return worst === null && untouched !== null ? { ...outcome, ...untouched } : outcome;
   }
 
-  /** Ids of processors that have taken a broadcast #MC which others have yet to take. */
-  get rendezvous(): Rendezvous {
-    return this.#rendezvous;
+  get state(): MachineCheckState {
+    const { tainted, log } = this;
+    return { tainted, arrived: this.#rendezvous.arrived, setups: [...this.#setups], log: log.state };
+  }
+
+  restore(state: MachineCheckState): void {
+    this.tainted = state.tainted;
+    this.#rendezvous.restore(state.arrived);
+    this.#setups.clear();
+    for (const [lp, setup] of state.setups) this.#setups.set(lp, setup);
+    this.log.restore(state.log);
   }
 
   #gather(lp: MachineCheckProcessor, frame: MachineCheckFrame): Event {
@@ -193,13 +220,10 @@ export class MachineCheck {
   }
 
   /** __mc_scan_banks(): logs what this #MC is about and finds the worst of it. */
-  #scanBanks(
-    lp: MachineCheckProcessor,
-    event: Event,
-    panicking: boolean,
-  ): { worst: Graded | null; handledBanks: number[] } {
+  #scanBanks(lp: MachineCheckProcessor, event: Event, panicking: boolean): ScanResult {
     const handledBanks: number[] = [];
     let worst: Graded | null = null;
+    let untouched: Graded | null = null;
     const signaled = event.ser ? MCI_STATUS.S : MCI_STATUS.UC;
     for (const bank of this.#setupOf(lp).banks) {
       const status = bankStatus(lp, bank);
@@ -208,14 +232,17 @@ export class MachineCheck {
       if ((status & signaled) === 0n && !panicking) continue;
       const found = recordOfStatus(baseOf(event), bank, status);
       const row = this.#grade(found, event);
-      if ((row.severity === SEVERITY.KEEP || row.severity === SEVERITY.UCNA) && !panicking) continue;
+      if ((row.severity === SEVERITY.KEEP || row.severity === SEVERITY.UCNA) && !panicking) {
+        untouched ??= { record: this.#readAuxiliary(lp, found, event), row };
+        continue;
+      }
       handledBanks.push(bank);
       if (row.severity === SEVERITY.NO) continue;
       const record = this.#readAuxiliary(lp, found, event);
       this.log.add(record, row, "exception");
       if (worst === null || row.severity > worst.row.severity) worst = { record, row };
     }
-    return { worst, handledBanks };
+    return { worst, untouched, handledBanks };
   }
 
   #act(event: Event, worst: Graded | null, killCurrentTask: boolean): MachineCheckOutcome {

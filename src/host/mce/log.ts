@@ -12,7 +12,7 @@ import {
   recordOfStatus,
   withoutKeyId,
 } from "./record.js";
-import { gradeRecord, SEVERITY, type SeverityRow, severityName } from "./severity.js";
+import { gradeRecord, SEVERITY, type SeverityRow, severityName, severityRow } from "./severity.js";
 
 /** Records kept; older ones are dropped. */
 const RECORDS_MAX = 1024;
@@ -23,6 +23,14 @@ export interface LogEntry {
   readonly row: SeverityRow;
   readonly source: "exception" | "poll";
 }
+
+/** The log as a value; rows by number. */
+export interface MachineCheckLogState {
+  readonly entries: readonly LogEntryState[];
+  /** How many of the last entries wait for `process`. */
+  readonly unprocessed: number;
+}
+type LogEntryState = Omit<LogEntry, "row"> & { readonly row: number };
 
 export interface MachineCheckLogConfig {
   readonly events: EventBus;
@@ -39,6 +47,17 @@ export class MachineCheckLog {
 
   constructor(config: MachineCheckLogConfig) {
     this.#config = config;
+  }
+
+  get state(): MachineCheckLogState {
+    const entries = this.#entries.map((entry) => ({ ...entry, row: entry.row.row }));
+    return { entries, unprocessed: this.#unprocessed.length };
+  }
+
+  restore(state: MachineCheckLogState): void {
+    const entries = state.entries.map((entry) => ({ ...entry, row: severityRow(entry.row) }));
+    this.#entries.splice(0, Infinity, ...entries);
+    this.#unprocessed.splice(0, Infinity, ...entries.slice(entries.length - state.unprocessed));
   }
 
   /** Logged errors, oldest first. */
@@ -75,14 +94,20 @@ export class MachineCheckLog {
 
   /**
    * machine_check_poll(): logs and clears corrected errors and uncorrected ones that ask for no action. What #MC signals stays in
-   * its bank. Returns what was logged.
+   * its bank, unless everything is wanted, as at boot. Returns what was logged.
    */
-  poll(lp: MachineCheckProcessor, reading: AddressReading, banks: readonly number[]): readonly MachineCheckRecord[] {
+  poll(
+    lp: MachineCheckProcessor,
+    reading: AddressReading,
+    banks: readonly number[],
+    wanted: "unsignaled" | "all" = "unsignaled",
+  ): readonly MachineCheckRecord[] {
     const logged: MachineCheckRecord[] = [];
     const base = { lp: lp.id, mcgStatus: lp.readMsr(MSR.IA32_MCG_STATUS), cs: 0, ip: 0n };
     for (const bank of banks) {
       const status = bankStatus(lp, bank);
-      if (!isPolled(status, reading.ser)) continue;
+      if ((status & MCI_STATUS.VAL) === 0n) continue;
+      if (wanted === "unsignaled" && isSignaled(status, reading.ser)) continue;
       const record = readAuxiliary(lp, recordOfStatus(base, bank, status), reading);
       const conditions = { context: "kernel", exception: false, ser: reading.ser } as const;
       const row = gradeRecord(record, { ...conditions, skylakeX: this.#config.skylakeX ?? false });
@@ -107,9 +132,8 @@ export class MachineCheckLog {
   }
 }
 
-/** Corrected, not enabled, or uncorrected but not signaled. */
-function isPolled(status: bigint, ser: boolean): boolean {
-  if ((status & MCI_STATUS.VAL) === 0n) return false;
-  if ((status & MCI_STATUS.UC) === 0n || (status & MCI_STATUS.EN) === 0n) return true;
-  return ser && (status & MCI_STATUS.S) === 0n;
+/** Left to the #MC handler: uncorrected, enabled and, where the processor tells, signaled. */
+function isSignaled(status: bigint, ser: boolean): boolean {
+  if ((status & MCI_STATUS.UC) === 0n || (status & MCI_STATUS.EN) === 0n) return false;
+  return !ser || (status & MCI_STATUS.S) !== 0n;
 }

@@ -287,3 +287,10 @@ export function gradeRecord(record: MachineCheckRecord, conditions: GradingCondi
   if (row === undefined) throw new Error("severity table: the last row matches everything");
   return row;
 }
+
+/** The row of a number. */
+export function severityRow(number: number): SeverityRow {
+  const row = SEVERITY_TABLE[number - 1];
+  if (row === undefined) throw new RangeError(`severity table: no row ${number}`);
+  return row;
+}
