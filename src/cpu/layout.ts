@@ -176,10 +176,21 @@ export const LOCAL = {
   ODD_PASSES: 0x20f4,
   /** Host physical memory in bytes (u64). */
   RAM_SIZE: 0x20f8,
+  /** `FPU_TRAP` bits that hold in the current mode (i32). */
+  FPU_TRAPS: 0x21c0,
+  /** Stack outside 64-bit mode: SS base (u64) and mask of the stack pointer, 0xffffffff or 0xffff (u64). */
+  STACK_BASE: 0x21c8,
+  STACK_MASK: 0x21d0,
+  /** Host physical address of the access that failed with ODD_PAGE or WATCH (u64). */
+  FAULT_HPA: 0x21d8,
+  /** Bytes of the access under translation (i32). */
+  ACCESS_BYTES: 0x21e0,
+  /** What the last translation found: `WALK` bits (i32). */
+  WALK: 0x21e4,
   /** 64 bytes in which a write that cannot be made in place is put together, and 64 more for a read. */
   BOUNCE: 0x2100,
   BOUNCE_READ: 0x2140,
-  /** Lines (linear address of the line, u64 each, up to 8) of ODD_PASSES. */
+  /** Host physical addresses (u64 each, up to 8) of ODD_PASSES. */
   ODD_PASS_LINES: 0x2180,
   /** Free for executors' temporaries (512 bytes). */
   SCRATCH: 0x2200,
@@ -201,6 +212,16 @@ export const EXIT = {
   BREAK: 5,
   /** The instruction fetch at RIP failed, see FAULT_KIND. */
   FETCH_FAULT: 6,
+} as const;
+
+/** Facts about the last translation (`LOCAL.WALK`). */
+export const WALK = {
+  /** Writes are permitted and the dirty flag is set. */
+  WRITABLE: 1,
+  /** An odd page that the platform let pass: it must not enter a TLB. */
+  ODD: 2,
+  /** Shared guest physical address. */
+  SHARED: 4,
 } as const;
 
 /** Why the memory slow path could not give an address (`LOCAL.FAULT_KIND`). */
@@ -295,6 +316,20 @@ export const RECORD = {
   TARGET: 28,
 } as const;
 
+/** What makes x87, MMX and SSE instructions fault in the current mode (from CR0 and CR4). */
+export const FPU_TRAP = {
+  /** SSE: #UD (CR0.EM or no CR4.OSFXSR), #NM (CR0.TS). */
+  SSE_UD: 1,
+  SSE_NM: 2,
+  /** x87: #NM (CR0.EM or CR0.TS). */
+  X87_NM: 4,
+  /** MMX: #UD (CR0.EM), #NM (CR0.TS). */
+  MMX_UD: 8,
+  MMX_NM: 16,
+  /** FWAIT: #NM (CR0.MP and CR0.TS). */
+  WAIT_NM: 32,
+} as const;
+
 /** Flags in RECORD.SCALE. */
 export const ADDRESSING = {
   /** The offset is taken modulo 2^32 or 2^16. */
@@ -302,8 +337,6 @@ export const ADDRESSING = {
   BITS16: 0x20,
   /** 16- or 32-bit code: segment limit and rights apply. */
   LEGACY: 0x40,
-  /** The access is to the stack segment: #SS instead of #GP. */
-  STACK: 0x80,
 } as const;
 
 /** Host physical memory begins here. */

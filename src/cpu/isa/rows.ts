@@ -1,0 +1,23 @@
+import { arithmeticRows } from "./arithmetic.js";
+import { bitRows } from "./bits.js";
+import { controlRows } from "./control.js";
+import { moveRows } from "./move.js";
+import type { IsaRow } from "./row.js";
+import { shiftRows } from "./shift.js";
+import { stackRows } from "./stack.js";
+import { stringRows } from "./string.js";
+import { systemRows } from "./system.js";
+
+/** The whole instruction table. */
+export function isaRows(): readonly IsaRow[] {
+  return [
+    ...arithmeticRows,
+    ...moveRows,
+    ...shiftRows,
+    ...bitRows,
+    ...controlRows,
+    ...stackRows,
+    ...stringRows,
+    ...systemRows,
+  ];
+}
