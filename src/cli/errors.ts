@@ -54,3 +54,15 @@ export function fileError(error: unknown, what: string, path: string): unknown {
   const [trouble, hint] = FILE_TROUBLE[code] ?? [`could not be used (${code})`, "check the path"];
   return new UserError(`FILE_${code}`, `${what} ${path} ${trouble}`, hint);
 }
+
+/** A fault of our own, in words. With SEAMLESS_DEBUG set, the stack goes to stderr. */
+export function internalTrouble(error: unknown): { code: string; message: string; hint: string } {
+  if (error instanceof UserError) return { code: error.code, message: error.message, hint: error.hint };
+  if (process.env.SEAMLESS_DEBUG !== undefined) console.error(error);
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return {
+    code: "INTERNAL",
+    message: `the machine has a fault of its own: ${message}`,
+    hint: "please report it with the command line; SEAMLESS_DEBUG=1 shows where it happened",
+  };
+}

@@ -1,0 +1,154 @@
+import type { InjectionSpec } from "../observe/injection/grammar.js";
+import { parseInjection } from "../observe/injection/grammar.js";
+import type { InjectionScheduler } from "../observe/injection/scheduler.js";
+import { Story, type StoryLine } from "../observe/story.js";
+import type { Layer } from "../platform/event-bus.js";
+import { STATUS, UserError } from "./errors.js";
+import { GuestCache } from "./guests/cache.js";
+import { requireFamily } from "./guests/catalogue.js";
+import { obtainGuest } from "./guests/fetch.js";
+import type { Machine, MachineFactory } from "./machine.js";
+import { runCommand } from "./run-command.js";
+import { parseRunRequest, RUN_DEFAULTS } from "./run-request.js";
+import { SMALL_TDS } from "./small-tds.js";
+import type { Speaker, Style } from "./speaker.js";
+import { debianAnswer, TOUR_RC, TOUR_TEXT } from "./tour-script.js";
+
+/** A guest that can act in the tour. */
+interface Actor {
+  readonly guest: string;
+  readonly introduction: string;
+  readonly answer: string;
+  readonly rc?: string;
+  /** Instructions from the word "computing" to each SMI. */
+  readonly smisAfter: readonly number[];
+}
+
+const DEBIAN: Actor = {
+  guest: "debian",
+  introduction: "Debian's unmodified kernel boots in a TD; its console follows.",
+  answer: debianAnswer(),
+  rc: TOUR_RC,
+  smisAfter: [2_000_000, 20_000_000, 40_000_000],
+};
+
+/** Boots a guest, lets SMIs and a memory error strike it, and tells what happens at every layer. Returns the exit status. */
+export async function tourCommand(speaker: Speaker, createMachine: MachineFactory, small: boolean): Promise<number> {
+  return new Tour(await chooseActor(speaker, small), speaker).run(createMachine);
+}
+
+async function chooseActor(speaker: Speaker, small: boolean): Promise<Actor> {
+  if (small) return smallActor();
+  try {
+    await obtainGuest(new GuestCache(), requireFamily(DEBIAN.guest), (line) => speaker.say(line));
+    return DEBIAN;
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    speaker.warn(`${error.message}; a small TD of our own tells the same story`);
+    return smallActor();
+  }
+}
+
+function smallActor(): Actor {
+  const story = SMALL_TDS.find(({ name }) => name === "story");
+  if (story === undefined) throw new UserError("NO_GUEST", "there is no small TD named story", "reinstall the package");
+  return {
+    guest: story.name,
+    introduction: "A small TD of our own starts; its console follows.",
+    answer: "",
+    smisAfter: [1_000_000, 5_000_000, 10_000_000],
+  };
+}
+
+const LAYER_STYLE: Readonly<Record<Layer, Style>> = {
+  cpu: "blue",
+  platform: "cyan",
+  module: "magenta",
+  smm: "yellow",
+  mce: "red",
+  mm: "red",
+  kvm: "green",
+  vmm: "green",
+};
+
+class Tour {
+  #console = "";
+  #answer: string | undefined;
+  #stage: "boot" | "computing" | "struck" = "boot";
+
+  constructor(
+    private readonly actor: Actor,
+    private readonly speaker: Speaker,
+  ) {}
+
+  async run(createMachine: MachineFactory): Promise<number> {
+    const { actor, speaker } = this;
+    const request = parseRunRequest(
+      actor.guest,
+      RUN_DEFAULTS,
+      SMALL_TDS.map(({ name }) => name),
+    );
+    this.#chapter(actor.introduction);
+    let story: Story | undefined;
+    const { status, outcome } = await runCommand(request, speaker, createMachine, {
+      ...(actor.rc === undefined ? {} : { rc: actor.rc }),
+      noInput: true,
+      attach: (machine, scheduler) => {
+        story = new Story(machine.events, (line) => this.#tell(line));
+        machine.onConsole((bytes) => this.#listen(bytes, machine, scheduler));
+      },
+    });
+    if (outcome.outcome === "stopped" || story === undefined) return status;
+    return this.#conclude(story, outcome.outcome);
+  }
+
+  #listen(bytes: Uint8Array, machine: Machine, scheduler: InjectionScheduler): void {
+    this.#console = (this.#console + new TextDecoder("latin1").decode(bytes)).slice(-4096);
+    if (this.#stage === "boot" && this.#console.includes(TOUR_TEXT.computing)) {
+      this.#stage = "computing";
+      this.#chapter(`While it computes, ${this.actor.smisAfter.length} plain SMIs strike. It must not notice.`);
+      for (const after of this.actor.smisAfter) scheduler.add(injection(`smi@insn=${machine.retired + after}`));
+    }
+    const answer = new RegExp(`${TOUR_TEXT.answer}([0-9a-f]+)\\r?\\n`).exec(this.#console)?.[1];
+    if (this.#answer === undefined && answer !== undefined) this.#judge(answer);
+    if (this.#stage === "computing" && this.#console.includes(TOUR_TEXT.goingOn)) {
+      this.#stage = "struck";
+      this.#chapter("Now an uncorrectable memory error strikes a private line that the guest is about to load.");
+      scheduler.add(injection(`memory-error@insn=${machine.retired + 1_000_000}`));
+    }
+  }
+
+  #judge(answer: string): void {
+    this.#answer = answer;
+    const right = answer === this.actor.answer;
+    this.#chapter(right ? "The answer is right: the SMIs have changed nothing." : "The answer is WRONG.");
+  }
+
+  #conclude(story: Story, outcome: string): number {
+    const faults: string[] = [];
+    if (this.#answer !== this.actor.answer) faults.push("the guest did not compute the right answer");
+    if (story.plainSmis < this.actor.smisAfter.length) faults.push("a plain SMI did not take its whole way");
+    if (!story.fatalStoryComplete) faults.push(`these steps are missing: ${story.missing.join(", ") || "(order)"}`);
+    if (outcome !== "td-fatal") faults.push(`the run ended as ${outcome}, not td-fatal`);
+    if (faults.length > 0) {
+      this.speaker.fail(`the tour did not go as it should: ${faults.join("; ")}`, "");
+      return STATUS.failure;
+    }
+    this.#chapter("All as the patch says. Now it is your turn: npx seamless run debian");
+    return STATUS.powerOff;
+  }
+
+  #chapter(text: string): void {
+    this.speaker.tell(this.speaker.styled("bold", `── ${text}`));
+  }
+
+  #tell({ layer, event, values, meaning }: StoryLine): void {
+    const { speaker } = this;
+    const head = `${speaker.styled(LAYER_STYLE[layer], layer.padEnd(8))} ${event.padEnd(18)}`;
+    speaker.tell(`   ${head} ${values === "" ? "" : `${values}  `}${speaker.styled("dim", meaning)}`);
+  }
+}
+
+function injection(text: string): InjectionSpec {
+  return parseInjection(text);
+}

@@ -1,0 +1,145 @@
+import type { EventBus, EventFields, Layer, MachineEvent } from "../platform/event-bus.js";
+import { hex } from "./outcome.js";
+
+/** One step of the story, ready to be shown. */
+export interface StoryLine {
+  readonly layer: Layer;
+  readonly event: string;
+  /** The event's own values, `name=value`. */
+  readonly values: string;
+  /** What the step means. */
+  readonly meaning: string;
+}
+
+/** A gloss for a step; the fields tell variants of a step apart. */
+type Gloss = (fields: EventFields) => string;
+
+const isMsmi = (fields: EventFields) => Boolean(fields.msmi) || (Number(fields.qualification ?? 0) & 1) === 1;
+
+/** The steps of an SMI's way, in the words of the tour. */
+const GLOSSES: Readonly<Record<string, Gloss>> = {
+  "poison-consumed": () => "the guest's load meets poison: a machine check, which eMCA turns into an SMI (MSMI)",
+  "smi-latched": (fields) =>
+    isMsmi(fields)
+      ? "a machine-check SMI is pending; SEAM non-root does not take it, it exits"
+      : "an SMI is pending; SEAM non-root does not take it, it exits",
+  "td-exit": (fields) =>
+    isMsmi(fields)
+      ? "exit to the TDX module, reason 6 (OTHER_SMI), qualification bit 0 set: an MSMI"
+      : "exit to the TDX module, reason 6 (OTHER_SMI); it hands over to the host",
+  "td-fatal": () => "the module marks the TD fatal: no vCPU of it will run again",
+  seamret: () => "back in VMX root: what SEAM held back opens, before the host's next instruction",
+  "smm-enter": () => "the SMI is taken here: the firmware's handler runs",
+  "smm-exit": () => "RSM: back to the host, which has noticed nothing yet",
+  "machine-check": () => "RSM was followed by #MC in the host; SEAM_NR says that a TD was struck",
+  "page-poisoned": () => "the host marks the page: it will never be given out again",
+  "kvm-exit": (fields) =>
+    Number(fields.reason) === 6 && !isNonRecoverable(fields)
+      ? "KVM sees OTHER_SMI, has nothing to do, and resumes the vCPU"
+      : "KVM sees a status that no vCPU comes back from",
+  "kvm-userspace-exit": () => "KVM leaves to the VMM",
+  "page-withheld": () => "teardown: the poisoned page does not go back to the free list",
+};
+
+/** Bit 62 of a TDX status: TDX_NON_RECOVERABLE. */
+const NON_RECOVERABLE = 1n << 62n;
+
+function isNonRecoverable(fields: EventFields): boolean {
+  const status = fields.status ?? fields.rax;
+  return typeof status === "bigint" && (status & NON_RECOVERABLE) !== 0n;
+}
+
+/** The steps of a plain SMI, in order. */
+export const PLAIN_SMI_STEPS = ["smi-latched", "td-exit", "seamret", "smm-enter", "smm-exit", "kvm-exit"] as const;
+
+/** The steps of a fatal one, in order, up to the last page. */
+export const MSMI_STEPS = [
+  "smi-latched",
+  "td-exit",
+  "td-fatal",
+  "seamret",
+  "smm-enter",
+  "smm-exit",
+  "machine-check",
+  "page-poisoned",
+  "kvm-exit",
+  "kvm-userspace-exit",
+  "page-withheld",
+] as const;
+
+/**
+ * Follows SMIs through the layers. Between SMIs the machine's many other exits are no part of the story; after a fatal one
+ * the story goes on to the teardown.
+ */
+export class Story {
+  /** Steps seen since the last SMI was latched, in order. */
+  #steps: string[] = [];
+  #following = false;
+  #fatal = false;
+  /** Whole plain stories seen. */
+  plainSmis = 0;
+  /** Pages that went back to the host's free list. */
+  pagesReturned = 0;
+  readonly #stops: (() => void)[] = [];
+
+  constructor(
+    events: EventBus,
+    private readonly tell: (line: StoryLine) => void,
+  ) {
+    for (const name of Object.keys(GLOSSES)) this.#stops.push(events.on(name, (event) => this.#hear(event)));
+    this.#stops.push(
+      events.on("page-returned", ({ fields }) => {
+        this.pagesReturned += Number(fields.count ?? 1);
+      }),
+    );
+  }
+
+  /** True once every step of the fatal story has been seen, in order. */
+  get fatalStoryComplete(): boolean {
+    return this.#fatal && containsInOrder(this.#steps, MSMI_STEPS);
+  }
+
+  /** Steps of the fatal story that have not been seen. */
+  get missing(): string[] {
+    return MSMI_STEPS.filter((step) => !this.#steps.includes(step));
+  }
+
+  dispose(): void {
+    for (const stop of this.#stops) stop();
+  }
+
+  #hear(event: MachineEvent): void {
+    if (event.event === "smi-latched" || event.event === "poison-consumed") this.#begin(event.event);
+    if (!this.#following) return;
+    if (event.event === "td-fatal") this.#fatal = true;
+    this.#steps.push(event.event);
+    const { layer, fields } = event;
+    this.tell({ layer, event: event.event, values: valuesOf(fields), meaning: GLOSSES[event.event]?.(fields) ?? "" });
+    if (event.event === "kvm-exit" && !this.#fatal) this.#end();
+  }
+
+  #begin(name: string): void {
+    const goesOn = this.#steps.at(-1) === "poison-consumed" && name === "smi-latched";
+    if (!this.#fatal && !goesOn) this.#steps = [];
+    this.#following = true;
+  }
+
+  #end(): void {
+    this.#following = false;
+    if (containsInOrder(this.#steps, PLAIN_SMI_STEPS)) this.plainSmis++;
+  }
+}
+
+function containsInOrder(seen: readonly string[], wanted: readonly string[]): boolean {
+  let next = 0;
+  for (const step of seen) if (step === wanted[next]) next++;
+  return next === wanted.length;
+}
+
+/** The fields of an event as `name=value`: addresses, registers and statuses in hex, counts in decimal. */
+export function valuesOf(fields: EventFields): string {
+  return Object.entries(fields)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => `${name}=${typeof value === "bigint" ? hex(value) : String(value)}`)
+    .join(" ");
+}
