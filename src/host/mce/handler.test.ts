@@ -2,10 +2,12 @@ import { describe, expect, it } from "vitest";
 import { BANK, MCG_CAP, MCG_EXT_CTL, MCG_STATUS, MCI, MCI_CTL2, MCI_STATUS, UCNA_STATUS } from "../../arch/mca.js";
 import { FEATURE_CONTROL, MSR } from "../../arch/msr.js";
 import { SI_CODE } from "../../arch/siginfo.js";
+import { consumedPoison, errorAddress, memoryControllerPoison } from "../../platform/mca/errors.js";
+import { MachineCheckUnit, packageBanks } from "../../platform/mca/machine-check-unit.js";
 import { PAGE_SIZE, pfnOf } from "../mm/page.js";
 import { KVM_MACHINE_CHECK_FRAME } from "./handler.js";
 import { HostPanic } from "./host-panic.js";
-import { bankMsr } from "./processor.js";
+import { bankMsr, type MachineCheckProcessor } from "./processor.js";
 import {
   BROADCAST_BYSTANDER,
   BROADCAST_FROM_TD,
@@ -15,6 +17,7 @@ import {
   FakeProcessor,
   IFU_SRAR,
   KERNEL_FRAME,
+  KEY_ID_SHIFT,
   LOCAL_FROM_TD,
   TEST_MCG_CAP,
   type TestHost,
@@ -254,7 +257,7 @@ describe("an error in kernel code with a fix-up", () => {
     { fixup: "copy-from-user", poisoned: [EXAMPLE_HPA] },
     { fixup: "mce-safe", poisoned: [] },
   ] as const)("goes on there: $fixup", ({ fixup, poisoned }) => {
-    const host = testHost({ fixupOf: (ip) => (ip === KERNEL_FRAME.ip ? fixup : null) });
+    const host = testHost({ fixupOf: (ip) => (ip === KERNEL_FRAME.rip ? fixup : null) });
     strike(host, DCU_SRAR, FULL);
     const outcome = host.check.doMachineCheck(host.lp, KERNEL_FRAME);
     expect(outcome).toMatchObject({ action: "fixed-up", context: "kernel-recoverable", row: { row: 17 } });
@@ -391,6 +394,31 @@ describe("polling", () => {
     lp.logError(BANK.IMC, IMC_UCNA);
     expect(host.check.handleCmci(lp)).toEqual([]);
     expect(host.check.machineCheckPoll(lp)).toHaveLength(1);
+  });
+});
+
+describe("on the platform's registers", () => {
+  it("does only what they allow, from set-up to the end of a machine check", () => {
+    const unit = new MachineCheckUnit({ lmce: true, seamNr: true }, packageBanks(), () => 0x10_0001n);
+    const access = { inSmm: false };
+    const lp: MachineCheckProcessor = {
+      id: 0,
+      readMsr: (index) => (index === MSR.IA32_FEATURE_CONTROL ? unit.featureControl() : unit.read(index, access)),
+      writeMsr: (index, value) => unit.write(index, value, access),
+    };
+    unit.bank(BANK.DCU).ctl2 = MCI_CTL2.MSMI_EN;
+    const host = testHost();
+    expect(host.check.setUp(lp)).toMatchObject({ lmce: true, ser: true });
+    expect(unit.lmceEnabled).toBe(true);
+    expect(unit.bank(BANK.DCU).ctl2).toBe(MCI_CTL2.MSMI_EN | MCI_CTL2.CMCI_EN | 1n);
+    const { bank, error } = consumedPoison("load", errorAddress(EXAMPLE_HPA + 0x47, 0x21, KEY_ID_SHIFT));
+    unit.bank(bank).log(error);
+    unit.bank(BANK.IMC).log(memoryControllerPoison("integrity", error.addr));
+    unit.status = LOCAL_FROM_TD;
+    expect(host.check.doMachineCheck(lp, KERNEL_FRAME).action).toBe("page-poisoned");
+    expect([unit.status, unit.bank(bank).valid, unit.bank(BANK.IMC).valid]).toEqual([0n, false, true]);
+    expect(host.allocator.poisonedPages).toEqual([EXAMPLE_HPA]);
+    expect(host.check.handleCmci(lp).map((record) => record.bank)).toEqual([BANK.IMC]);
   });
 });
 

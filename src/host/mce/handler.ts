@@ -26,14 +26,14 @@ import { type MachineCheckSetup, setUpProcessor } from "./setup.js";
 import { type ErrorContext, gradeRecord, SEVERITY, type SeverityRow, severityName } from "./severity.js";
 import { queueTaskWork } from "./task-work.js";
 
-/** What the #MC interrupted. */
+/** What the #MC interrupted; platform's `HostFrame` satisfies it. */
 export interface MachineCheckFrame {
   readonly cs: number;
-  readonly ip: bigint;
+  readonly rip: bigint;
 }
 
 /** The frame that KVM makes up for a #MC that a VM exit consumed: user mode, nothing else (kvm_machine_check). */
-export const KVM_MACHINE_CHECK_FRAME: MachineCheckFrame = { cs: 3, ip: 0n };
+export const KVM_MACHINE_CHECK_FRAME: MachineCheckFrame = { cs: 3, rip: 0n };
 
 /** How kernel code at some address gets over a machine check (types of the exception table). */
 export type Fixup = "copy-from-user" | "mce-safe";
@@ -191,7 +191,7 @@ export class MachineCheck {
   #gather(lp: MachineCheckProcessor, frame: MachineCheckFrame): Event {
     const mcgStatus = lp.readMsr(MSR.IA32_MCG_STATUS);
     const known = (mcgStatus & (MCG_STATUS.RIPV | MCG_STATUS.EIPV)) !== 0n;
-    const base = { lp: lp.id, mcgStatus, cs: known ? frame.cs : 0, ip: known ? frame.ip : 0n };
+    const base = { lp: lp.id, mcgStatus, cs: known ? frame.cs : 0, ip: known ? frame.rip : 0n };
     const ser = (lp.readMsr(MSR.IA32_MCG_CAP) & MCG_CAP.SER_P) !== 0n;
     if ((base.cs & 3) === 3) return { ...base, ser, context: "user", fixup: null };
     const recoverable = MCG_STATUS.RIPV | MCG_STATUS.EIPV;

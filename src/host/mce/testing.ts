@@ -29,8 +29,8 @@ export const EXAMPLE_HPA = 0x1_2345_6000;
 export const EXAMPLE_ADDR = 0x0008_4001_2345_6000n;
 
 /** Kernel code after SEAMCALL. */
-export const KERNEL_FRAME = { cs: 0x10, ip: 0xffff_ffff_8123_4567n };
-export const USER_FRAME = { cs: 0x33, ip: 0x40_1000n };
+export const KERNEL_FRAME = { cs: 0x10, rip: 0xffff_ffff_8123_4567n };
+export const USER_FRAME = { cs: 0x33, rip: 0x40_1000n };
 
 /** A processor's machine-check registers, strict about what may be written. */
 export class FakeProcessor implements MachineCheckProcessor {
