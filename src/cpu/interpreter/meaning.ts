@@ -184,6 +184,12 @@ export class InterpreterMeaning implements Meaning {
   linear(): I64 {
     if (this.#linear) return this.#linear;
     const { record } = this.frame;
+    if (this.variant.row.operands[this.variant.row.memoryOperand]?.kind === "O") {
+      // The offset may be a full 64-bit address: it is the record's immediate.
+      const address = this.immediate().add(load.i64(load.i32_16U(record, RECORD.SEGMENT)));
+      this.#linear = this.f.tmp(address.and(load.i64(at(LOCAL.CODE_MASK))));
+      return this.#linear;
+    }
     switch (this.variant.addressing) {
       case "base":
         this.#linear = this.f.tmp(this.#base());

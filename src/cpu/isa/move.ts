@@ -100,8 +100,8 @@ function spreadSign(m: Meaning): void {
 }
 
 function translate(m: Meaning): void {
-  // The segment base comes with the record's memory operand; AL is the index.
-  const value = m.load(m.linear(), 1, true);
+  // The record's memory operand is [rBX] with its segment.
+  const value = m.load(m.linear().add(m.register(0, 1, true)), 1, true);
   m.setRegister(0, 1, value);
 }
 
