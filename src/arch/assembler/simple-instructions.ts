@@ -1,0 +1,116 @@
+/** Instructions without operands: mnemonic and bytes (SDM 2). */
+export const SIMPLE_INSTRUCTIONS = {
+  clc: [0xf8],
+  cld: [0xfc],
+  cli: [0xfa],
+  clts: [0x0f, 0x06],
+  cmc: [0xf5],
+  cpuid: [0x0f, 0xa2],
+  emms: [0x0f, 0x77],
+  fninit: [0xdb, 0xe3],
+  hlt: [0xf4],
+  int3: [0xcc],
+  invd: [0x0f, 0x08],
+  iretd: [0xcf],
+  iretq: [0x48, 0xcf],
+  lahf: [0x9f],
+  leave: [0xc9],
+  lfence: [0x0f, 0xae, 0xe8],
+  mfence: [0x0f, 0xae, 0xf0],
+  nop: [0x90],
+  pause: [0xf3, 0x90],
+  popf: [0x9d],
+  pushf: [0x9c],
+  rdmsr: [0x0f, 0x32],
+  rdpmc: [0x0f, 0x33],
+  rdtsc: [0x0f, 0x31],
+  rdtscp: [0x0f, 0x01, 0xf9],
+  ret: [0xc3],
+  /** Far return with the stack width of the code. */
+  retf: [0xcb],
+  retfq: [0x48, 0xcb],
+  sahf: [0x9e],
+  sfence: [0x0f, 0xae, 0xf8],
+  stc: [0xf9],
+  std: [0xfd],
+  sti: [0xfb],
+  swapgs: [0x0f, 0x01, 0xf8],
+  syscall: [0x0f, 0x05],
+  sysretq: [0x48, 0x0f, 0x07],
+  /** TDX guest call. */
+  tdcall: [0x66, 0x0f, 0x01, 0xcc],
+  ud2: [0x0f, 0x0b],
+  vmcall: [0x0f, 0x01, 0xc1],
+  wbinvd: [0x0f, 0x09],
+  wrmsr: [0x0f, 0x30],
+  xgetbv: [0x0f, 0x01, 0xd0],
+  xsetbv: [0x0f, 0x01, 0xd1],
+} as const satisfies Record<string, readonly number[]>;
+
+/** String instructions. The ones that end in `q` exist in 64-bit code only. */
+export const STRING_INSTRUCTIONS = {
+  movsb: [0xa4],
+  movsw: [0x66, 0xa5],
+  movsd: [0xa5],
+  movsq: [0x48, 0xa5],
+  cmpsb: [0xa6],
+  cmpsw: [0x66, 0xa7],
+  cmpsd: [0xa7],
+  cmpsq: [0x48, 0xa7],
+  stosb: [0xaa],
+  stosw: [0x66, 0xab],
+  stosd: [0xab],
+  stosq: [0x48, 0xab],
+  lodsb: [0xac],
+  lodsw: [0x66, 0xad],
+  lodsd: [0xad],
+  lodsq: [0x48, 0xad],
+  scasb: [0xae],
+  scasw: [0x66, 0xaf],
+  scasd: [0xaf],
+  scasq: [0x48, 0xaf],
+  insb: [0x6c],
+  insw: [0x66, 0x6d],
+  insd: [0x6d],
+  outsb: [0x6e],
+  outsw: [0x66, 0x6f],
+  outsd: [0x6f],
+} as const satisfies Record<string, readonly number[]>;
+
+export type SimpleMnemonic = keyof typeof SIMPLE_INSTRUCTIONS;
+export type StringMnemonic = keyof typeof STRING_INSTRUCTIONS;
+
+/** Simple instructions that exist in 64-bit code only. */
+export const LONG_MODE_ONLY: ReadonlySet<string> = new Set<SimpleMnemonic>([
+  "iretq",
+  "retfq",
+  "swapgs",
+  "syscall",
+  "sysretq",
+]);
+
+/** Condition codes, low nibble of the opcode of Jcc, SETcc and CMOVcc. */
+export const CONDITIONS = {
+  o: 0,
+  no: 1,
+  b: 2,
+  c: 2,
+  ae: 3,
+  nc: 3,
+  e: 4,
+  z: 4,
+  ne: 5,
+  nz: 5,
+  be: 6,
+  a: 7,
+  s: 8,
+  ns: 9,
+  p: 10,
+  np: 11,
+  l: 12,
+  ge: 13,
+  le: 14,
+  g: 15,
+} as const;
+
+export type Condition = keyof typeof CONDITIONS;
