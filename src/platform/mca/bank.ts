@@ -45,7 +45,7 @@ export class McaBank {
       this.misc = error.misc;
       return;
     }
-    this.status |= MCI_STATUS.OVER | (error.status & STICKY);
+    this.status = (old & ~MCI_STATUS.FIRMWARE_UPDATED) | MCI_STATUS.OVER | (error.status & STICKY);
     if (weight(error.status) === 0 && weight(old) === 0) this.#count();
   }
 
