@@ -1,0 +1,55 @@
+import { Assembler, eax, ebp, ebx, edi, esi, esp, qword, r12d, rax, rbx, rsi } from "../../arch/assembler/index.js";
+import { acceptMemory } from "./accept-memory.js";
+import { putFatalText, reportFatalError } from "./fatal-error.js";
+import { PAGE_SIZE, RESET_VECTOR, SHIM } from "./layout.js";
+import { descriptorLabels, enterLongMode, putDescriptors } from "./long-mode-entry.js";
+import { PARAMETER } from "./parameters.js";
+import { tdvmcall } from "./tdx-calls.js";
+
+/**
+ * The code page of the direct-boot shim, with the reset vector at its end: 64-bit mode, accept memory, jump to the kernel's
+ * 64-bit entry with RSI = boot_params. vCPUs other than the first wait.
+ */
+export function assembleShim(): Uint8Array {
+  const asm = new Assembler({ origin: SHIM.CODE, bits: 32 });
+  const descriptors = descriptorLabels(asm);
+  const text = asm.label("text");
+  const failed = asm.label("failed");
+  const park = asm.label("park");
+
+  const start = asm.here("start");
+  enterLongMode(asm, SHIM.PAGE_TABLES, descriptors);
+  asm.test(esi, esi);
+  asm.j("ne", park);
+  asm.mov(esp, SHIM.STACK + PAGE_SIZE);
+  asm.mov(ebx, SHIM.PARAMETERS);
+  acceptMemory(asm, failed);
+
+  asm.mov(ebx, SHIM.PARAMETERS);
+  asm.mov(rsi, qword(rbx, PARAMETER.BOOT_PARAMS));
+  asm.mov(rax, qword(rbx, PARAMETER.KERNEL_ENTRY));
+  asm.xor(ebx, ebx);
+  asm.xor(ebp, ebp);
+  asm.xor(edi, edi);
+  asm.op("cld");
+  asm.jmp(rax);
+
+  asm.bind(failed);
+  asm.mov(r12d, eax);
+  reportFatalError(asm, text);
+
+  // R12 = 1: no maskable interrupt is to wake this vCPU.
+  asm.bind(park);
+  asm.mov(r12d, 1);
+  tdvmcall(asm, "HLT");
+  asm.jmp(park);
+
+  putDescriptors(asm, descriptors);
+  putFatalText(asm, text, "Seamless shim: TDG.MEM.PAGE.ACCEPT failed");
+
+  asm.padTo(RESET_VECTOR, 0xcc);
+  asm.bits = 32;
+  asm.jmp(start);
+  asm.padTo(SHIM.CODE + PAGE_SIZE, 0xcc);
+  return asm.finish();
+}
