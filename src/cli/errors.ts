@@ -31,8 +31,8 @@ export function usageError(code: string, message: string, hint: string): UserErr
 
 /** The system's code of a failed file or process operation (`ENOENT`), or undefined. */
 export function systemCode(error: unknown): string | undefined {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return typeof code === "string" ? code : undefined;
+  const isSystemError = error instanceof Error && !(error instanceof UserError) && "code" in error;
+  return isSystemError && typeof error.code === "string" ? error.code : undefined;
 }
 
 const FILE_TROUBLE: Readonly<Record<string, readonly [what: string, hint: string]>> = {
