@@ -190,8 +190,10 @@ export const LOCAL = {
   /** 64 bytes in which a write that cannot be made in place is put together, and 64 more for a read. */
   BOUNCE: 0x2100,
   BOUNCE_READ: 0x2140,
-  /** Host physical addresses (u64 each, up to 8) of ODD_PASSES. */
+  /** ODD_PASSES, up to 4: host physical address (u64), WebAssembly address of what is found there (u64). */
   ODD_PASS_LINES: 0x2180,
+  /** What accesses to odd pages find instead of memory: 64 bytes for each pass. */
+  ODD_BYTES_FOUND: 0x2400,
   /** Free for executors' temporaries (512 bytes). */
   SCRATCH: 0x2200,
 } as const;
@@ -275,6 +277,8 @@ export const PAGE_META = {
   CODE: 1 << 17,
   /** No byte was ever written: known to be zero. */
   UNTOUCHED_ZERO: 1 << 18,
+  /** A translation to this page may be cached: a change of its owner must drop it. */
+  CACHED: 1 << 19,
   /** Software poison (PG_hwpoison) is the host's own business and is not kept here. */
 } as const;
 

@@ -112,9 +112,9 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
       f.loop((again) => {
         f.if(n.get, () => {
           f.set(n, n.get.sub(1));
-          f.if(load.i64(n.get.shl(3), LOCAL.ODD_PASS_LINES).eq(hpa), () => {
+          f.if(load.i64(n.get.shl(4), LOCAL.ODD_PASS_LINES).eq(hpa), () => {
             f.emit(store.i32(at(LOCAL.WALK), walkBits.or(WALK.ODD)));
-            f.return(hpa.toI32().add(RAM_BASE));
+            f.return(load.i32(n.get.shl(4), LOCAL.ODD_PASS_LINES + 8));
           });
           f.br(again);
         });
@@ -124,6 +124,7 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
     f.if(rights.and(2), () => f.emit(store.i32(meta, load.i32(meta).and(~PAGE_META.UNTOUCHED_ZERO))));
     // A page that nobody has written keeps its note until the first write, which therefore must come by here.
     f.if(load.i32(meta).and(PAGE_META.UNTOUCHED_ZERO), () => f.set(allowed, allowed.get.and(~2)));
+    f.emit(store.i32(meta, load.i32(meta).or(PAGE_META.CACHED)));
     const slot = f.tmp(gpa.shrU(12n).toI32().and(TLB.GPA_ENTRIES - 1).shl(4).add(TLB.GPA));
     f.emit(store.i64(slot, gpa.and(~PAGE_OFFSET)));
     f.emit(store.i32(slot, hpa.and(~PAGE_OFFSET).toI32().add(RAM_BASE), 8));

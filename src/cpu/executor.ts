@@ -1,0 +1,174 @@
+import { CodeCache } from "./decoder/code-cache.js";
+import type { CodeMode } from "./decoder/decode.js";
+import { CpuException, type VmExitSignal } from "./faults.js";
+import { generateInterpreter, type InterpreterExports } from "./interpreter/generate.js";
+import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, STATE_BASE, STATE_SIZE, TLB } from "./layout.js";
+import { recordedFault, TranslatedMemory } from "./linear-memory.js";
+import { enterMode } from "./mode.js";
+import { CpuState } from "./state.js";
+
+const PAGE = 4096;
+const ACCESS_FETCH = 4;
+const SHADOWS = 3;
+
+/** What ended a slice of execution, before anybody has acted on it. */
+export type SliceEnd =
+  | { readonly kind: "budget" }
+  /** The system instruction of this record is at RIP. */
+  | { readonly kind: "system"; readonly record: number }
+  /** An exception or a VM exit of the instruction at RIP. */
+  | { readonly kind: "fault"; readonly fault: CpuException | VmExitSignal }
+  /** The platform must decide on an access of the instruction at RIP (LOCAL.FAULT_* say which). */
+  | { readonly kind: "odd-page" | "watch"; readonly fetch: boolean }
+  | { readonly kind: "break" };
+
+/**
+ * The generated executor with its decoded code and TLBs: runs instructions until something outside it is needed. It knows
+ * nothing of event delivery, system instructions or VM exits; `core.ts` adds them.
+ */
+export class Executor {
+  readonly state: CpuState;
+  readonly exports: InterpreterExports;
+  readonly code: CodeCache;
+  readonly linear: TranslatedMemory;
+  /** Completed instructions and clock ticks since creation. */
+  retired = 0;
+  ticks = 0;
+  /** Linear address at which execution stops, null for none. */
+  #breakAt: bigint | null = null;
+  #mode: CodeMode = 32;
+  #legacyMode: CodeMode = 32;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+
+  constructor(readonly memory: WebAssembly.Memory) {
+    this.state = new CpuState(memory);
+    this.#bytes = new Uint8Array(memory.buffer);
+    this.#view = new DataView(memory.buffer);
+    const pages = memory.buffer.byteLength / 0x10000;
+    const shared = typeof SharedArrayBuffer !== "undefined" && memory.buffer instanceof SharedArrayBuffer;
+    const module = new WebAssembly.Module(generateInterpreter({ shared, initialPages: Math.min(pages, 1), maximumPages: 0x10000 }));
+    this.exports = new WebAssembly.Instance(module, { m: { m: memory } }).exports as unknown as InterpreterExports;
+    this.code = new CodeCache(
+      memory,
+      () => this.flushNonGlobal(),
+      () => this.flushNonGlobal(),
+    );
+    this.linear = new TranslatedMemory(memory, this.state, this.exports);
+    this.state.set(LOCAL.RAM_SIZE, BigInt(memory.buffer.byteLength - RAM_BASE));
+    this.#bytes.fill(0, STATE_BASE, STATE_BASE + STATE_SIZE);
+    this.state.rflags = 2n;
+    this.flushAll();
+  }
+
+  /** Drops linear translations. */
+  flushNonGlobal(): void {
+    this.#bytes.fill(0xff, TLB.DATA, TLB.DATA + TLB.DATA_MODES * TLB.DATA_ENTRIES * TLB.DATA_ENTRY_SIZE);
+    this.#bytes.fill(0xff, TLB.FETCH, TLB.FETCH + TLB.FETCH_MODES * TLB.FETCH_ENTRIES * TLB.FETCH_ENTRY_SIZE);
+  }
+
+  /** Drops linear and guest physical translations. */
+  flushAll(): void {
+    this.flushNonGlobal();
+    this.#bytes.fill(0xff, TLB.GPA, TLB.GPA + TLB.GPA_ENTRIES * TLB.GPA_ENTRY_SIZE);
+  }
+
+  /** Drops what was decoded from a range of host physical memory. */
+  invalidateCode(hpa: number, length: number): void {
+    for (let at = hpa; at < hpa + length; ) {
+      const here = Math.min(hpa + length - at, PAGE - (at % PAGE));
+      const meta = this.#view.getUint32(PAGE_META.BASE + Math.floor(at / PAGE) * 4, true);
+      if (meta & PAGE_META.CODE) this.exports.invalidate((RAM_BASE + at) | 0, here);
+      at += here;
+    }
+  }
+
+  /** A host physical page changed owner or has become odd: cached translations to it must go. */
+  pageChanged(hpa: number): void {
+    const at = PAGE_META.BASE + Math.floor(hpa / PAGE) * 4;
+    const meta = this.#view.getUint32(at, true);
+    if (!(meta & PAGE_META.CACHED)) return;
+    this.#view.setUint32(at, meta & ~PAGE_META.CACHED, true);
+    this.flushAll();
+  }
+
+  /** Stops before the instruction at this linear address is executed; null: no more. */
+  setBreak(address: bigint | null): void {
+    if (this.#breakAt === address) return;
+    this.#breakAt = address;
+    this.code.flush();
+  }
+
+  /** To be called when the mode of the processor may have changed. */
+  modeChanged(): void {
+    this.#mode = enterMode(this.state);
+    if (this.#mode !== 64 && this.#mode !== this.#legacyMode) {
+      // The table of 16- and 32-bit code holds one of the two at a time.
+      this.#legacyMode = this.#mode;
+      this.code.flush();
+    }
+  }
+
+  /** Runs for at most so many ticks. */
+  slice(ticks: number): SliceEnd {
+    const { state } = this;
+    let rest = ticks;
+    for (;;) {
+      this.exports.run(rest);
+      const left = state.get32(LOCAL.BUDGET) + state.get32(LOCAL.BUDGET_REST);
+      const spent = rest - left;
+      this.ticks += spent;
+      this.retired += spent - state.get32(LOCAL.REP_TICKS);
+      rest = left;
+      switch (state.get32(LOCAL.EXIT)) {
+        case EXIT.BUDGET:
+          return { kind: "budget" };
+        case EXIT.SYSTEM:
+          return { kind: "system", record: state.get32(LOCAL.RECORD) };
+        case EXIT.DECODE: {
+          const failed = this.#decode();
+          if (failed) return failed;
+          break;
+        }
+        case EXIT.EXCEPTION: {
+          const code = state.get32(LOCAL.EXCEPTION_CODE) | 0;
+          return { kind: "fault", fault: new CpuException(state.get32(LOCAL.EXCEPTION_VECTOR), code < 0 ? null : code) };
+        }
+        case EXIT.FAULT:
+          return this.#fault(false);
+        case EXIT.FETCH_FAULT:
+          return this.#fault(true);
+        default:
+          return { kind: "break" };
+      }
+    }
+  }
+
+  #fault(fetch: boolean): SliceEnd {
+    const kind = this.state.get32(LOCAL.FAULT_KIND);
+    if (kind === FAULT.ODD_PAGE) return { kind: "odd-page", fetch };
+    if (kind === FAULT.WATCH) return { kind: "watch", fetch };
+    return { kind: "fault", fault: recordedFault(this.state) as CpuException | VmExitSignal };
+  }
+
+  /** Decodes at RIP. */
+  #decode(): SliceEnd | null {
+    const { state, exports } = this;
+    const legacy = this.#mode !== 64;
+    const wrap = (address: bigint): bigint => (legacy ? address & 0xffff_ffffn : address);
+    const linear = wrap(state.rip + state.get(LOCAL.CODE_BASE));
+    const address = exports.translate(linear, ACCESS_FETCH) >>> 0;
+    if (address === 0) return this.#fault(true);
+    const breakOffset = this.#breakAt !== null && this.#breakAt >> 12n === linear >> 12n ? Number(this.#breakAt & 0xfffn) : -1;
+    const beyond = wrap((linear & ~0xfffn) + 4096n);
+    const done = this.code.decodeRun(address, this.#mode, () => exports.translate(beyond, ACCESS_FETCH) >>> 0, breakOffset);
+    return done ? null : this.#fault(true);
+  }
+
+  /** STI and MOV SS shadows end with the next instruction. */
+  endShadows(): void {
+    const blocked = this.state.get32(REG.INTERRUPTIBILITY);
+    if (blocked & SHADOWS) this.state.set32(REG.INTERRUPTIBILITY, blocked & ~SHADOWS);
+  }
+}
+
