@@ -95,6 +95,7 @@ describe("Debian's unmodified 6.12 kernel in a TD", () => {
     ["SIGTERM", 143],
   ] as const)(
     "is stopped by %s with status %i and an outcome",
+    { timeout: boots(1) },
     async ([signal, expected], context) => {
       context.skip(reason !== undefined, reason);
       const { status, outcome } = await runSeamless(["debian"], {
@@ -103,7 +104,6 @@ describe("Debian's unmodified 6.12 kernel in a TD", () => {
       expect(status).toBe(expected);
       expect(outcome).toMatchObject({ outcome: "stopped", signal });
     },
-    boots(1),
   );
 
   it(
