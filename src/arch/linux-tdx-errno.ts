@@ -1,0 +1,41 @@
+/**
+ * Completion statuses as Linux names and tests them (asm/shared/tdx_errno.h; facts: kvm-tdx-host 0.1). Some values differ
+ * from the module's own (facts README, "Where the sources disagree"): KVM must be seen to judge by these, so they are kept
+ * apart from the module's table. Compare with `TDX_SEAMCALL_STATUS_MASK`; the low half is details.
+ */
+export const TDX_SEAMCALL_STATUS_MASK = 0xffff_ffff_0000_0000n;
+/** Class bits. */
+export const TDX_ERROR = 0x8000_0000_0000_0000n;
+export const TDX_NON_RECOVERABLE = 0x4000_0000_0000_0000n;
+/** Made by software where the SEAMCALL instruction itself failed. */
+export const TDX_SW_ERROR = 0x8000_ff00_0000_0000n;
+export const TDX_SEAMCALL_VMFAILINVALID = 0x8000_ff00_ffff_0000n;
+export const TDX_SEAMCALL_GP = 0x8000_ff00_0000_000dn;
+export const TDX_SEAMCALL_UD = 0x8000_ff00_0000_0006n;
+
+export const LINUX_TDX_STATUS = {
+  SUCCESS: 0n,
+  NON_RECOVERABLE_VCPU: 0x4000_0001_0000_0000n,
+  NON_RECOVERABLE_TD: 0x4000_0002_0000_0000n,
+  NON_RECOVERABLE_TD_NON_ACCESSIBLE: 0x6000_0005_0000_0000n,
+  NON_RECOVERABLE_TD_WRONG_APIC_MODE: 0x6000_0007_0000_0000n,
+  INTERRUPTED_RESUMABLE: 0x8000_0003_0000_0000n,
+  OPERAND_INVALID: 0xc000_0100_0000_0000n,
+  OPERAND_BUSY: 0x8000_0200_0000_0000n,
+  PREVIOUS_TLB_EPOCH_BUSY: 0x8000_0201_0000_0000n,
+  SYS_BUSY: 0x8000_0202_0000_0000n,
+  RND_NO_ENTROPY: 0x8000_0203_0000_0000n,
+  PAGE_METADATA_INCORRECT: 0xc000_0300_0000_0000n,
+  VCPU_NOT_ASSOCIATED: 0x8000_0702_0000_0000n,
+  KEY_GENERATION_FAILED: 0x8000_0800_0000_0000n,
+  KEY_STATE_INCORRECT: 0xc000_0811_0000_0000n,
+  KEY_CONFIGURED: 0x0000_0815_0000_0000n,
+  NO_HKID_READY_TO_WBCACHE: 0x0000_0821_0000_0000n,
+  FLUSHVP_NOT_DONE: 0x8000_0824_0000_0000n,
+  EPT_WALK_FAILED: 0xc000_0b00_0000_0000n,
+  EPT_ENTRY_STATE_INCORRECT: 0xc000_0b0d_0000_0000n,
+  METADATA_FIELD_NOT_READABLE: 0xc000_0c02_0000_0000n,
+} as const;
+
+/** RDRAND_RETRY_LOOPS (asm/archrandom.h): how often a SEAMCALL without entropy is tried. */
+export const RDRAND_RETRY_LOOPS = 10;

@@ -1,0 +1,51 @@
+import {
+  KVM_CAP,
+  KVM_HC,
+  KVM_MEMORY_ATTRIBUTE_PRIVATE,
+  KVM_MSR_EXIT_REASON_MASK,
+  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
+  KVM_X2APIC_API_USE_32BIT_IDS,
+  KVM_X86_TDX_VM,
+} from "../../arch/kvm-uapi.js";
+import { KVM_USER_MEM_SLOTS } from "./mmu/memslots.js";
+
+/** Hypercalls that KVM_CAP_EXIT_HYPERCALL can send to user space. */
+export const HYPERCALL_EXITS = 1 << KVM_HC.MAP_GPA_RANGE;
+/** vCPU ids that there can be (KVM_MAX_VCPU_IDS). */
+const MAX_VCPU_ID = 4096;
+
+/** KVM_CHECK_EXTENSION of a TD and of /dev/kvm; what is not here is 0. */
+const ANSWERS = new Map<number, number>([
+  [KVM_CAP.IRQCHIP, 1],
+  [KVM_CAP.HLT, 1],
+  [KVM_CAP.USER_MEMORY, 1],
+  [KVM_CAP.NR_MEMSLOTS, KVM_USER_MEM_SLOTS],
+  [KVM_CAP.MP_STATE, 1],
+  [KVM_CAP.IRQ_ROUTING, 4096],
+  [KVM_CAP.MCE, 32],
+  [KVM_CAP.TSC_CONTROL, 1],
+  [KVM_CAP.GET_TSC_KHZ, 1],
+  [KVM_CAP.TSC_DEADLINE_TIMER, 1],
+  [KVM_CAP.SIGNAL_MSI, 1],
+  // SMBASE is no MSR of a TD, and its slots cannot be read-only.
+  [KVM_CAP.X86_SMM, 0],
+  [KVM_CAP.READONLY_MEM, 0],
+  [KVM_CAP.SPLIT_IRQCHIP, 1],
+  [KVM_CAP.MAX_VCPU_ID, MAX_VCPU_ID],
+  [KVM_CAP.X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK],
+  [KVM_CAP.IMMEDIATE_EXIT, 1],
+  [KVM_CAP.X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_MASK],
+  [KVM_CAP.EXIT_HYPERCALL, HYPERCALL_EXITS],
+  [KVM_CAP.VM_TSC_CONTROL, 1],
+  [KVM_CAP.USER_MEMORY2, 1],
+  [KVM_CAP.MEMORY_FAULT_INFO, 1],
+  [KVM_CAP.MEMORY_ATTRIBUTES, KVM_MEMORY_ATTRIBUTE_PRIVATE],
+  [KVM_CAP.GUEST_MEMFD, 1],
+  [KVM_CAP.VM_TYPES, 1 << KVM_X86_TDX_VM],
+  [KVM_CAP.PRE_FAULT_MEMORY, 1],
+  [KVM_CAP.X86_APIC_BUS_CYCLES_NS, 1],
+]);
+
+export function checkCapability(cap: number): number {
+  return ANSWERS.get(cap) ?? 0;
+}
