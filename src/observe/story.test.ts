@@ -14,7 +14,7 @@ const PLAIN: readonly Step[] = [
 ];
 
 const FATAL: readonly Step[] = [
-  ["cpu", "poison-consumed", { hpa: 0x1000n }],
+  ["platform", "mca-logged", { bank: 1 }],
   ["platform", "smi-latched", { msmi: true }],
   ["module", "td-exit", { reason: 6, qualification: 1n }],
   ["module", "td-fatal"],
@@ -25,6 +25,7 @@ const FATAL: readonly Step[] = [
   ["mm", "page-poisoned"],
   ["kvm", "kvm-exit", { reason: 6, status: 0x6000000500000006n }],
   ["kvm", "kvm-userspace-exit", { reason: 17 }],
+  ["platform", "seamret", { leaf: 1n }],
   ["mm", "page-returned", { count: 100 }],
   ["mm", "page-withheld", { hpa: 0x1000n }],
 ];

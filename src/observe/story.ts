@@ -1,3 +1,4 @@
+import { BANK, MCI_STATUS } from "../arch/mca.js";
 import type { EventBus, EventFields, Layer, MachineEvent } from "../platform/event-bus.js";
 import { hex } from "./outcome.js";
 
@@ -16,9 +17,19 @@ type Gloss = (fields: EventFields) => string;
 
 const isMsmi = (fields: EventFields) => Boolean(fields.msmi) || (Number(fields.qualification ?? 0) & 1) === 1;
 
+function isUncorrected({ status }: EventFields): boolean {
+  return typeof status === "bigint" && (status & MCI_STATUS.UC) !== 0n;
+}
+
 /** The steps of an SMI's way, in the words of the tour. */
 const GLOSSES: Readonly<Record<string, Gloss>> = {
-  "poison-consumed": () => "the guest's load meets poison: a machine check, which eMCA turns into an SMI (MSMI)",
+  "mca-logged": (fields) => {
+    if (!isUncorrected(fields)) return "an error that ECC corrects is logged, and signalled by an SMI (CSMI)";
+    const core = Number(fields.bank) < BANK.IMC;
+    return core
+      ? "the core consumes poison: a machine check, which eMCA turns into an SMI"
+      : "the memory controller meets poison";
+  },
   "smi-latched": (fields) =>
     isMsmi(fields)
       ? "a machine-check SMI is pending; SEAM non-root does not take it, it exits"
@@ -76,6 +87,8 @@ export class Story {
   #steps: string[] = [];
   #following = false;
   #fatal = false;
+  /** KVM has left to the VMM for good: SEAMCALLs of the teardown are another story. */
+  #inTeardown = false;
   /** Whole plain stories seen. */
   plainSmis = 0;
   /** Pages that went back to the host's free list. */
@@ -109,8 +122,9 @@ export class Story {
   }
 
   #hear(event: MachineEvent): void {
-    if (event.event === "smi-latched" || event.event === "poison-consumed") this.#begin(event.event);
-    if (!this.#following) return;
+    if (event.event === "smi-latched" || event.event === "mca-logged") this.#begin();
+    if (!this.#following || (this.#inTeardown && !event.event.startsWith("page-"))) return;
+    if (event.event === "kvm-userspace-exit") this.#inTeardown = true;
     if (event.event === "td-fatal") this.#fatal = true;
     this.#steps.push(event.event);
     const { layer, fields } = event;
@@ -118,8 +132,8 @@ export class Story {
     if (event.event === "kvm-exit" && !this.#fatal) this.#end();
   }
 
-  #begin(name: string): void {
-    const goesOn = this.#steps.at(-1) === "poison-consumed" && name === "smi-latched";
+  #begin(): void {
+    const goesOn = this.#steps.at(-1) === "mca-logged";
     if (!this.#fatal && !goesOn) this.#steps = [];
     this.#following = true;
   }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { BANK } from "../../arch/mca.js";
 import { EventBus } from "../../platform/event-bus.js";
 import type { ConsumingAccess } from "./grammar.js";
 import { parseInjection } from "./grammar.js";
@@ -9,6 +10,7 @@ import type { Cancel, InjectionTarget } from "./target.js";
 class ScriptedTarget implements InjectionTarget {
   retired = 0;
   logicalProcessors = 2;
+  holdNmis = false;
   readonly log: string[] = [];
   readonly events = new EventBus({
     get insn() {
@@ -22,6 +24,15 @@ class ScriptedTarget implements InjectionTarget {
 
   processorOf(vcpu: number | undefined): number {
     return vcpu ?? 0;
+  }
+  vcpuOn(lp: number): number | null {
+    return lp;
+  }
+  nmiPending(): boolean {
+    return this.holdNmis;
+  }
+  memoryAddress(mciAddr: bigint): number {
+    return Number(mciAddr & 0xffff_ffff_ffffn);
   }
   raise(lp: number, event: "smi" | "nmi"): void {
     this.log.push(`${this.retired}: ${event} at ${lp}`);
@@ -125,7 +136,9 @@ describe("the injection scheduler", () => {
     expect(target.log).toEqual([]);
     target.access("fetch", 0x5048, 0x40005048);
     expect(target.log).toEqual(["20: poison 0x40005040"]);
-    target.events.emit("platform", "poison-consumed", 0, 0, { hpa: 0x40005048n });
+    target.events.emit("platform", "mca-logged", 0, null, { bank: BANK.IMC, addr: 0x40005040n });
+    expect(scheduler.records()[0]?.taken).toEqual([]);
+    target.events.emit("platform", "mca-logged", 0, null, { bank: BANK.DCU, addr: 0x0021_0000_4000_5040n });
     expect(scheduler.records()[0]).toMatchObject({
       fired: 1,
       taken: [{ retired: 0, vcpu: 0, gpa: 0x5040, hpa: 0x40005040 }],
@@ -145,6 +158,18 @@ describe("the injection scheduler", () => {
     target.events.emit("smm", "smm-enter", 0, 0);
     target.events.emit("smm", "smm-enter", 0, 0);
     expect(scheduler.records().map(({ taken }) => taken.length)).toEqual([1, 1]);
+  });
+
+  it("records an NMI when the host takes it at once, or when it ends the guest's run", () => {
+    const { target, scheduler } = scheduled("nmi@insn=1", "nmi@insn=2");
+    target.runTo(1);
+    expect(scheduler.records()[0]?.taken).toHaveLength(1);
+    target.holdNmis = true;
+    target.runTo(2);
+    target.events.emit("kvm", "kvm-exit", 0, 0, { reason: 48 });
+    expect(scheduler.records()[1]?.taken).toHaveLength(0);
+    target.events.emit("kvm", "kvm-exit", 0, 0, { reason: 0 });
+    expect(scheduler.records()[1]?.taken).toHaveLength(1);
   });
 
   it("never fires what has been taken back", () => {

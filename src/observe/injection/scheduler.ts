@@ -1,3 +1,5 @@
+import { BANK } from "../../arch/mca.js";
+import { EXIT_REASON } from "../../arch/vmx.js";
 import type { MachineEvent } from "../../platform/event-bus.js";
 import { ConsoleMatcher } from "./console-matcher.js";
 import type { InjectionSpec } from "./grammar.js";
@@ -50,13 +52,13 @@ export class InjectionScheduler {
 
   constructor(private readonly target: InjectionTarget) {
     this.#cancels.push(
-      target.events.on("smm-enter", (event) => {
-        this.#pendingSmis = this.#settle(this.#pendingSmis, event);
+      target.events.on("smm-enter", ({ lp }) => {
+        this.#pendingSmis = this.#settle(this.#pendingSmis, lp);
       }),
-      target.events.on("host-nmi", (event) => {
-        this.#pendingNmis = this.#settle(this.#pendingNmis, event);
+      target.events.on("kvm-exit", ({ lp, fields }) => {
+        if (fields.reason === EXIT_REASON.EXCEPTION_NMI) this.#pendingNmis = this.#settle(this.#pendingNmis, lp);
       }),
-      target.events.on("poison-consumed", (event) => this.#consumed(event)),
+      target.events.on("mca-logged", (event) => this.#logged(event)),
     );
   }
 
@@ -107,6 +109,7 @@ export class InjectionScheduler {
       if (spec.event === "nmi") {
         this.#pendingNmis.push({ injection, lp });
         this.target.raise(lp, "nmi");
+        if (!this.target.nmiPending(lp)) this.#pendingNmis = this.#settle(this.#pendingNmis, lp);
         continue;
       }
       this.#pendingSmis.push({ injection, lp });
@@ -136,19 +139,21 @@ export class InjectionScheduler {
     this.target.poisonLine(alignToLine(hpa));
   }
 
-  /** Everything that was pending on the processor of this event has been taken by it: latched events merge. */
-  #settle(pending: readonly Pending[], event: MachineEvent): Pending[] {
-    for (const { injection, lp } of pending) {
-      if (lp !== event.lp) continue;
-      injection.taken.push({ retired: event.insn, vcpu: event.vcpu, gpa: null, hpa: null });
+  /** Everything that was pending on this processor has been taken by it: latched events merge. */
+  #settle(pending: readonly Pending[], lp: number): Pending[] {
+    const { retired } = this.target;
+    for (const each of pending) {
+      if (each.lp === lp) each.injection.taken.push({ retired, vcpu: this.target.vcpuOn(lp), gpa: null, hpa: null });
     }
-    return pending.filter(({ lp }) => lp !== event.lp);
+    return pending.filter((each) => each.lp !== lp);
   }
 
-  #consumed(event: MachineEvent): void {
-    const line = alignToLine(Number(event.fields.hpa));
+  /** A core that logs an error in a poisoned line has consumed it; the memory controller's log says nothing about that. */
+  #logged({ lp, insn, fields }: MachineEvent): void {
+    if (fields.bank === BANK.IMC || typeof fields.addr !== "bigint") return;
+    const line = alignToLine(this.target.memoryAddress(fields.addr));
     for (const { injection, gpa, hpa } of this.#poisonedLines) {
-      if (hpa === line) injection.taken.push({ retired: event.insn, vcpu: event.vcpu, gpa, hpa });
+      if (hpa === line) injection.taken.push({ retired: insn, vcpu: this.target.vcpuOn(lp), gpa, hpa });
     }
     this.#poisonedLines = this.#poisonedLines.filter(({ hpa }) => hpa !== line);
   }

@@ -12,8 +12,12 @@ export interface InjectionTarget {
   readonly events: EventBus;
   /** The logical processor that runs this vCPU; without a vCPU, the one that runs now. */
   processorOf(vcpu: number | undefined): number;
-  /** The event becomes pending at this logical processor. */
+  /** The vCPU that this logical processor runs, null if none. */
+  vcpuOn(lp: number): number | null;
+  /** The event becomes pending at this logical processor. Where the processor takes it at once, it has when this returns. */
   raise(lp: number, event: "smi" | "nmi"): void;
+  /** An NMI waits at this logical processor. */
+  nmiPending(lp: number): boolean;
   /** The memory controller logs a corrected error and signals it: a CSMI. */
   correctedError(lp: number): void;
   /** Runs the action at the boundary after this many retired instructions, before the next one begins. */
@@ -25,4 +29,6 @@ export interface InjectionTarget {
   /** Host physical address behind a guest physical one, if the TD has private memory there. */
   translate(gpa: number): number | undefined;
   poisonLine(hpa: number): void;
+  /** The memory address in MCi_ADDR, without its KeyID. */
+  memoryAddress(mciAddr: bigint): number;
 }
