@@ -14,20 +14,26 @@ rip=ADDRESS or console="TEXT"; keys are on=load|fetch, gpa=ADDRESS, vcpu=N, broa
 
 /** The command. Sets the process's exit status; nothing that a user does ends in a stack trace. */
 export async function main(args: readonly string[]): Promise<void> {
-  const quiet = args.includes("--quiet");
+  process.exitCode = 0;
+  // A reader that goes away is no fault; whoever writes notices it where it matters.
+  process.stdout.on("error", () => {});
+  process.on("uncaughtException", fail);
   try {
-    process.exitCode = 0;
     await program().parseAsync(args, { from: "user" });
   } catch (error) {
-    const speaker = new Speaker(process.stderr, quiet);
-    if (error instanceof CommanderError) {
-      process.exitCode = commanderStatus(error, speaker);
-      return;
-    }
-    const { message, hint } = internalTrouble(error);
-    speaker.fail(message, hint);
-    process.exitCode = error instanceof UserError ? error.status : STATUS.failure;
+    fail(error);
   }
+}
+
+function fail(error: unknown): void {
+  const speaker = new Speaker(process.stderr, false);
+  if (error instanceof CommanderError) {
+    process.exitCode = commanderStatus(error, speaker);
+    return;
+  }
+  const { message, hint } = internalTrouble(error);
+  speaker.fail(message, hint);
+  process.exitCode = error instanceof UserError ? error.status : STATUS.failure;
 }
 
 /** Help and the version end well; whatever else commander has to say is about usage. */

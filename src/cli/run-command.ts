@@ -159,9 +159,17 @@ class Run {
   }
 
   #show(bytes: Uint8Array, scheduler: InjectionScheduler): void {
-    if (!this.#console.write(bytes)) this.#stop.ask({ name: "stdout closed", status: STATUS.failure });
+    const trouble = this.#console.write(bytes);
+    if (trouble !== undefined) this.#consoleLost(trouble);
     if (this.request.console === undefined) this.speaker.consoleWrote(bytes);
     scheduler.consoleOutput(bytes);
+  }
+
+  #consoleLost(trouble: string): void {
+    if (this.#stop.request === undefined && trouble !== "EPIPE") {
+      this.speaker.fail(`the console could not be written (${trouble})`, "check where stdout goes");
+    }
+    this.#stop.ask({ name: "the console's reader has gone", status: STATUS.failure });
   }
 
   #escape(command: "end" | "help"): void {

@@ -2,7 +2,8 @@ import { STATUS } from "./errors.js";
 
 /** Why somebody outside wants the run to end. */
 export interface StopRequest {
-  readonly name: "SIGINT" | "SIGTERM" | "SIGHUP" | "Ctrl-A x" | "stdout closed";
+  /** A signal's name, or words. */
+  readonly name: string;
   readonly status: number;
 }
 

@@ -3,24 +3,26 @@ import { fileError, systemCode } from "../errors.js";
 
 /** Where the guest's console goes. */
 export interface ConsoleOutput {
-  /** Returns false when nobody reads any more. */
-  write(bytes: Uint8Array): boolean;
+  /** Returns what is wrong when nothing more can be written: the system's code, EPIPE when the reader has gone. */
+  write(bytes: Uint8Array): string | undefined;
   close(): void;
 }
 
-/** The console to one of our own streams; a reader that has gone ends it. */
+/** The console to one of our own streams; trouble with it is known at a later write. */
 export function streamOutput(stream: NodeJS.WriteStream): ConsoleOutput {
-  let open = true;
-  stream.on("error", (error) => {
-    if (systemCode(error) !== "EPIPE") throw error;
-    open = false;
-  });
+  let trouble: string | undefined;
+  const onError = (error: Error) => {
+    trouble ??= systemCode(error) ?? error.message;
+  };
+  stream.on("error", onError);
   return {
     write(bytes) {
-      if (open) stream.write(bytes);
-      return open;
+      if (trouble === undefined) stream.write(bytes);
+      return trouble;
     },
-    close() {},
+    close() {
+      stream.off("error", onError);
+    },
   };
 }
 
@@ -39,7 +41,7 @@ export function fileOutput(path: string): ConsoleOutput {
       } catch (error) {
         throw fileError(error, "the console file", path);
       }
-      return true;
+      return undefined;
     },
     close() {
       if (descriptor !== undefined) closeSync(descriptor);
