@@ -35,7 +35,8 @@ export interface WatchedAccess {
 /** The core as the platform drives it; `cpu/core.ts` satisfies it. */
 export interface GuestCore {
   readonly state: CpuState;
-  readonly controls: GuestControls;
+  /** Controls of SEAM non-root; in force from `applyControls` on. */
+  readonly guestControls: GuestControls;
   readonly entryEvent: EntryEvent;
   /** Totals since creation: completed instructions; clock ticks (instructions and further `rep` iterations). */
   readonly retired: number;
@@ -48,6 +49,8 @@ export interface GuestCore {
   flushAll(): void;
   /** Drops decoded code of a range of host physical memory. */
   invalidateCode(hpa: number, length: number): void;
+  /** Owner or oddness of a page changed: drops cached translations of it. */
+  pageChanged(hpa: number): void;
   /**
    * Delivers `entryEvent` if there is one, then executes for at most `ticks` clock ticks. With 0 ticks it executes nothing but the
    * delivery.

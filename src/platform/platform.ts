@@ -53,8 +53,6 @@ export class Platform {
   #module: SeamModule | null = null;
   #seamUnloaded = false;
   #watch: WatchCallback | null = null;
-  /** Translations may be stale: owner or oddness of a page changed while the core stood. */
-  #translationsStale = false;
 
   constructor(config: PlatformConfig, makeCore: CoreFactory) {
     this.config = resolveConfig(config);
@@ -145,7 +143,7 @@ export class Platform {
   #setWatch(kind: keyof typeof WATCH): void {
     this.core.state.set32(LOCAL.WATCH_LOAD, WATCH[kind]);
     // Accesses that hit the TLB would pass unseen.
-    if (kind !== "off") this.#translationsStale = true;
+    if (kind !== "off") this.core.flushAll();
   }
 
   /** An error in the memory of this line that ECC corrects: CSMI, or CMCI. */
@@ -158,13 +156,6 @@ export class Platform {
     return this.lps.reduce((sum, lp) => sum + lp.smiCount, 0);
   }
 
-  /** Brings the core up to date with what happened to memory while it stood. Called before it runs. */
-  syncCore(): void {
-    if (!this.#translationsStale) return;
-    this.#translationsStale = false;
-    this.core.flushAll();
-  }
-
   /** Another processor than the executing one may shut down without taking this one along. */
   contain(action: () => void): void {
     try {
@@ -175,7 +166,7 @@ export class Platform {
   }
 
   #ownerChanged(hpa: number): void {
-    this.#translationsStale = true;
+    this.core.pageChanged(hpa);
     const meta = this.memory.meta[hpa >>> 12] as number;
     if (meta & PAGE_META.CODE) this.core.invalidateCode(hpa, PAGE_SIZE);
   }

@@ -14,7 +14,7 @@ import { eventExit } from "./vm-exits.js";
 /** A core for unit tests: each tick retires an instruction that does nothing but what `step` makes of it. */
 export class FakeCore implements GuestCore {
   readonly state: CpuState;
-  readonly controls: GuestControls = {
+  readonly guestControls: GuestControls = {
     keyId: 0,
     septRoot: 0,
     sharedRoot: 0,
@@ -43,6 +43,7 @@ export class FakeCore implements GuestCore {
   flushes = 0;
   posted = 0;
   readonly invalidated: number[] = [];
+  readonly changed: number[] = [];
   readonly passes: (Uint8Array | undefined)[] = [];
   readonly delivered: number[] = [];
   /** Called before each instruction; a stop means that it does not retire. */
@@ -61,6 +62,9 @@ export class FakeCore implements GuestCore {
   }
   invalidateCode(hpa: number): void {
     this.invalidated.push(hpa);
+  }
+  pageChanged(hpa: number): void {
+    this.changed.push(hpa);
   }
   passOddAccess(bytes: Uint8Array | undefined): void {
     this.passes.push(bytes);

@@ -186,7 +186,7 @@ describe("pages", () => {
     memory.seam.fill(PAGE, 8192, 0, TD);
     expect(meta(memory)).toBe(PAGE_META.UNTOUCHED_ZERO | TD);
     expect(meta(memory, PAGE + 4096)).toBe(PAGE_META.UNTOUCHED_ZERO | TD);
-    expect(owners).toEqual([]);
+    expect(owners).toEqual([PAGE, PAGE + 4096]);
     memory.seam.copy(PAGE, TD, 0x8000, OTHER_TD, 4096);
     expect(meta(memory, 0x8000)).toBe(PAGE_META.UNTOUCHED_ZERO | OTHER_TD);
     memory.seam.write8(PAGE, 1, TD);

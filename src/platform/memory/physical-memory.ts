@@ -223,8 +223,6 @@ export class PhysicalMemory {
     if ((meta & OWNED) === owner) return;
     if (meta & PAGE_META.ODD) this.#odd.delete(page);
     this.meta[page] = (meta & ~OWNED) | owner;
-    // Whoever still reads such a page by a stale shared translation sees zeros, as the new owner's lines give him.
-    if ((meta & (OWNED | PAGE_META.UNTOUCHED_ZERO)) === PAGE_META.UNTOUCHED_ZERO) return;
     this.#hooks.ownerChanged(page * PAGE_SIZE);
   }
 
