@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { createMachine } from "./create-machine.js";
-import { internalTrouble, STATUS, UserError, usageError } from "./errors.js";
+import { internalTrouble, STATUS, systemCode, UserError, usageError } from "./errors.js";
 import { fetchGuests, listGuests, removeGuests } from "./guests-command.js";
 import { runCommand } from "./run-command.js";
 import { parseRunRequest, RUN_DEFAULTS, type RunOptions } from "./run-request.js";
@@ -15,14 +15,20 @@ rip=ADDRESS or console="TEXT"; keys are on=load|fetch, gpa=ADDRESS, vcpu=N, broa
 /** The command. Sets the process's exit status; nothing that a user does ends in a stack trace. */
 export async function main(args: readonly string[]): Promise<void> {
   process.exitCode = 0;
-  // A reader that goes away is no fault; whoever writes notices it where it matters.
-  process.stdout.on("error", () => {});
+  process.stdout.on("error", stdoutFailed);
   process.on("uncaughtException", fail);
   try {
     await program().parseAsync(args, { from: "user" });
   } catch (error) {
     fail(error);
   }
+}
+
+/** A reader that goes away is no fault worth a word; a full disk is. */
+function stdoutFailed(error: Error): void {
+  const code = systemCode(error);
+  if (code === "EPIPE") return;
+  fail(new UserError("STDOUT", `stdout could not be written (${code ?? error.message})`, "check where it goes"));
 }
 
 function fail(error: unknown): void {

@@ -159,17 +159,9 @@ class Run {
   }
 
   #show(bytes: Uint8Array, scheduler: InjectionScheduler): void {
-    const trouble = this.#console.write(bytes);
-    if (trouble !== undefined) this.#consoleLost(trouble);
+    if (!this.#console.write(bytes)) this.#stop.ask({ name: "the console's reader has gone", status: STATUS.failure });
     if (this.request.console === undefined) this.speaker.consoleWrote(bytes);
     scheduler.consoleOutput(bytes);
-  }
-
-  #consoleLost(trouble: string): void {
-    if (this.#stop.request === undefined && trouble !== "EPIPE") {
-      this.speaker.fail(`the console could not be written (${trouble})`, "check where stdout goes");
-    }
-    this.#stop.ask({ name: "the console's reader has gone", status: STATUS.failure });
   }
 
   #escape(command: "end" | "help"): void {

@@ -1,24 +1,24 @@
 import { closeSync, openSync, writeSync } from "node:fs";
-import { fileError, systemCode } from "../errors.js";
+import { fileError } from "../errors.js";
 
 /** Where the guest's console goes. */
 export interface ConsoleOutput {
-  /** Returns what is wrong when nothing more can be written: the system's code, EPIPE when the reader has gone. */
-  write(bytes: Uint8Array): string | undefined;
+  /** Returns false when nothing more can be written. */
+  write(bytes: Uint8Array): boolean;
   close(): void;
 }
 
 /** The console to one of our own streams; trouble with it is known at a later write. */
 export function streamOutput(stream: NodeJS.WriteStream): ConsoleOutput {
-  let trouble: string | undefined;
-  const onError = (error: Error) => {
-    trouble ??= systemCode(error) ?? error.message;
+  let open = true;
+  const onError = () => {
+    open = false;
   };
   stream.on("error", onError);
   return {
     write(bytes) {
-      if (trouble === undefined) stream.write(bytes);
-      return trouble;
+      if (open) stream.write(bytes);
+      return open;
     },
     close() {
       stream.off("error", onError);
@@ -41,7 +41,7 @@ export function fileOutput(path: string): ConsoleOutput {
       } catch (error) {
         throw fileError(error, "the console file", path);
       }
-      return undefined;
+      return true;
     },
     close() {
       if (descriptor !== undefined) closeSync(descriptor);
