@@ -36,7 +36,7 @@ export interface WatchedAccess {
 export interface GuestCore {
   readonly state: CpuState;
   /** Controls of SEAM non-root; in force from `applyControls` on. */
-  readonly guestControls: GuestControls;
+  readonly controls: GuestControls;
   readonly entryEvent: EntryEvent;
   /** Totals since creation: completed instructions; clock ticks (instructions and further `rep` iterations). */
   readonly retired: number;

@@ -101,7 +101,7 @@ describe("shadows, traps and windows", () => {
 
   it("the monitor trap flag exits after one instruction, and an SMI goes before it", () => {
     const { lp, core, exits } = guest();
-    core.guestControls.monitorTrapFlag = true;
+    core.controls.monitorTrapFlag = true;
     lp.seamcall(gprs());
     expect(core.retired).toBe(1);
     core.step = () => {
@@ -115,7 +115,7 @@ describe("shadows, traps and windows", () => {
 
   it("NMI-window exit: at once when NMIs are open, else after the IRET", () => {
     const { lp, core, exits } = guest();
-    core.guestControls.nmiWindowExiting = true;
+    core.controls.nmiWindowExiting = true;
     lp.seamcall(gprs());
     expect(core.retired).toBe(0);
     core.state.set32(REG.INTERRUPTIBILITY, 8);
@@ -155,8 +155,8 @@ describe("shadows, traps and windows", () => {
 describe("posted interrupts (kvm-tdx-host facts 4.2)", () => {
   it("the notification vector goes to the virtual APIC, at entry and while the guest runs", () => {
     const { platform, lp, core, exits } = guest();
-    core.guestControls.postedInterrupts = true;
-    core.guestControls.notificationVector = 0xf2;
+    core.controls.postedInterrupts = true;
+    core.controls.notificationVector = 0xf2;
     core.step = (c) => (c.retired === 50 ? instructionExit() : null);
     lp.selfIpi(0xf2);
     platform.boundaries.at(20, () => lp.raiseInterrupt(0xf2));
@@ -168,7 +168,7 @@ describe("posted interrupts (kvm-tdx-host facts 4.2)", () => {
 
   it("any other vector exits, and so does that one where nothing is posted", () => {
     const { lp, core, exits } = guest();
-    core.guestControls.notificationVector = 0xf2;
+    core.controls.notificationVector = 0xf2;
     lp.selfIpi(0xf2);
     lp.seamcall(gprs());
     expect(exits[0]).toMatchObject({ reason: 1, interruptionInfo: 0x800000f2 });

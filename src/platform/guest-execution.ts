@@ -56,9 +56,9 @@ export class GuestExecution {
   #vmEntry(): VmExit | null {
     const core = this.#core;
     if (!(core.entryEvent.interruptionInfo & INTERRUPTION.VALID)) return null;
-    if (this.#lp.latches.empty && !core.guestControls.monitorTrapFlag) return null;
+    if (this.#lp.latches.empty && !core.controls.monitorTrapFlag) return null;
     const exit = this.#outcome(this.#execute(0));
-    if (core.guestControls.monitorTrapFlag) this.#trapPending = true;
+    if (core.controls.monitorTrapFlag) this.#trapPending = true;
     return exit;
   }
 
@@ -71,13 +71,13 @@ export class GuestExecution {
     const before = core.ticks;
     const stop = this.#execute(single ? 1 : Math.min(LONGEST_SLICE, toTimer, toBoundary));
     const moved = stop.kind === "budget" && core.ticks !== before;
-    if (core.guestControls.monitorTrapFlag && moved) this.#trapPending = true;
+    if (core.controls.monitorTrapFlag && moved) this.#trapPending = true;
     return stop;
   }
 
   /** One instruction at a time where the next boundary matters: monitor trap, events in a MOV-SS shadow, a closed NMI window. */
   #singleStep(): boolean {
-    const { guestControls: controls } = this.#core;
+    const { controls } = this.#core;
     if (controls.monitorTrapFlag) return true;
     const blocked = this.#core.state.get32(REG.INTERRUPTIBILITY);
     if (blocked & MOV_SS_BLOCKING) return !this.#lp.latches.empty || controls.nmiWindowExiting;
@@ -135,7 +135,7 @@ export class GuestExecution {
   /** The notification vector does not leave the TD: the virtual APIC takes up what is posted. */
   #postedInterrupts(): void {
     const { latches } = this.#lp;
-    const { guestControls: controls } = this.#core;
+    const { controls } = this.#core;
     if (!controls.postedInterrupts) return;
     while (latches.highestVector() === controls.notificationVector) {
       latches.acknowledge();
@@ -146,7 +146,7 @@ export class GuestExecution {
   /** The most urgent event that ends SEAM non-root at this boundary (order: smi-mca facts 1.2). */
   #eventExit(): VmExit | null {
     const { latches } = this.#lp;
-    const { guestControls: controls, state } = this.#core;
+    const { controls, state } = this.#core;
     const trap = this.#trapPending;
     if (latches.empty && !trap && !controls.nmiWindowExiting) return null;
     if (latches.has("mc")) {

@@ -18,7 +18,7 @@ import { SaveState } from "./smm.js";
 /** Where a host kernel's exception and interrupt handlers are entered. */
 export interface HostIdt {
   machineCheck(frame: HostFrame): void;
-  nmi(frame: HostFrame): void;
+  nmi(frame?: HostFrame): void;
   interrupt(vector: number): void;
 }
 

@@ -32,7 +32,7 @@ class SeamGuest implements GuestCpu {
     private readonly memory: SeamMemory,
   ) {
     this.state = core.state;
-    this.controls = core.guestControls;
+    this.controls = core.controls;
     this.entryEvent = core.entryEvent;
   }
 

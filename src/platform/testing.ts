@@ -14,7 +14,7 @@ import { eventExit } from "./vm-exits.js";
 /** A core for unit tests: each tick retires an instruction that does nothing but what `step` makes of it. */
 export class FakeCore implements GuestCore {
   readonly state: CpuState;
-  readonly guestControls: GuestControls = {
+  readonly controls: GuestControls = {
     keyId: 0,
     septRoot: 0,
     sharedRoot: 0,
