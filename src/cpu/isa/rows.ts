@@ -4,6 +4,8 @@ import { controlRows } from "./control.js";
 import { moveRows } from "./move.js";
 import type { IsaRow } from "./row.js";
 import { shiftRows } from "./shift.js";
+import { sseIntegerRows } from "./sse-integer.js";
+import { sseMoveRows } from "./sse-move.js";
 import { stackRows } from "./stack.js";
 import { stringRows } from "./string.js";
 import { systemRows } from "./system.js";
@@ -19,5 +21,7 @@ export function isaRows(): readonly IsaRow[] {
     ...stackRows,
     ...stringRows,
     ...systemRows,
+    ...sseMoveRows,
+    ...sseIntegerRows,
   ];
 }
