@@ -1,3 +1,4 @@
+import { X2APIC_MSR } from "../arch/msr.js";
 import { PAGE_TYPE } from "../arch/tdx-abi.js";
 import type { Hardware, HardwareLp } from "./hardware.js";
 import { HrTimer, HrTimerQueue, LOCAL_TIMER_VECTOR } from "./hrtimer.js";
@@ -13,6 +14,8 @@ import { TdxHost } from "./tdx/tdx-host.js";
 
 /** Ticks per second of the scheduler (CONFIG_HZ=250). */
 export const HZ = 250;
+/** Vector of the corrected machine-check interrupt. */
+const THRESHOLD_APIC_VECTOR = 0xf9;
 const TICK_NS = 1_000_000_000 / HZ;
 /** Linux keeps the first megabyte to itself. */
 const LOW_MEMORY = 0x100000;
@@ -128,6 +131,7 @@ export class HostKernel {
   interrupt(cpu: KernelCpu, vector: number): void {
     cpu.interrupts.set(vector, (cpu.interrupts.get(vector) ?? 0) + 1);
     if (vector === LOCAL_TIMER_VECTOR) cpu.timers.interrupt();
+    else if (vector === THRESHOLD_APIC_VECTOR) this.machineCheck.handleCmci(cpu.lp);
   }
 
   nmi(cpu: KernelCpu): void {
@@ -192,6 +196,7 @@ export class HostKernel {
       nmi: () => this.nmi(cpu),
       interrupt: (vector) => this.interrupt(cpu, vector),
     };
+    lp.writeMsr(X2APIC_MSR.LVT_CMCI, BigInt(THRESHOLD_APIC_VECTOR));
     this.machineCheck.setUp(lp);
     lp.hostInterruptFlag = true;
     return cpu;
