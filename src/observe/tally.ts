@@ -1,6 +1,14 @@
 import { exitCountName } from "../arch/linux-vmx-reasons.js";
 import type { EventBus } from "../platform/event-bus.js";
 
+/** KVM's reason when a status means none to it (-1 as unsigned 32 bits). */
+const NO_REASON = 0xffff_ffff;
+
+/** Name of a 32-bit exit reason; the flags above the basic reason do not make another one. */
+function exitName(reason: number): string {
+  return exitCountName(reason === NO_REASON ? reason : reason & 0xffff);
+}
+
 /** Counts what the outcome reports, from the machine's events. */
 export class Tally {
   readonly exits: Record<string, number> = {};
@@ -11,7 +19,7 @@ export class Tally {
   constructor(events: EventBus) {
     this.#stops = [
       events.on("kvm-exit", ({ fields }) => {
-        const name = exitCountName(Number(fields.reason));
+        const name = exitName(Number(fields.reason));
         this.exits[name] = (this.exits[name] ?? 0) + 1;
       }),
       events.on("smm-enter", () => {
