@@ -79,12 +79,14 @@ describe("identity map", () => {
 describe("parameters", () => {
   it("hold the entry, boot_params and the ranges", () => {
     const accept = [{ start: 0x1000, end: 0x3000 }];
-    const words = new BigUint64Array(encodeParameters({ kernelEntry: 0x100_0200, bootParams: 0x7000, accept }).buffer);
-    expect([...words.subarray(0, 6)]).toEqual([0x100_0200n, 0x7000n, 1n, 0x1000n, 0x3000n, 0n]);
+    const words = new BigUint64Array(
+      encodeParameters({ kernelEntry: 0x100_0200, bootParams: 0x7000, mailbox: 0, accept }).buffer,
+    );
+    expect([...words.subarray(0, 7)]).toEqual([0x100_0200n, 0x7000n, 0n, 1n, 0x1000n, 0x3000n, 0n]);
   });
 
   it("refuse more ranges than fit in their page", () => {
     const accept = Array.from({ length: 255 }, () => ({ start: 0, end: PAGE_SIZE }));
-    expect(() => encodeParameters({ kernelEntry: 0, bootParams: 0, accept })).toThrow(RangeError);
+    expect(() => encodeParameters({ kernelEntry: 0, bootParams: 0, mailbox: 0, accept })).toThrow(RangeError);
   });
 });

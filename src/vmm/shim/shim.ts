@@ -3,12 +3,12 @@ import { acceptMemory } from "./accept-memory.js";
 import { putFatalText, reportFatalError } from "./fatal-error.js";
 import { PAGE_SIZE, RESET_VECTOR, SHIM } from "./layout.js";
 import { descriptorLabels, enterLongMode, putDescriptors } from "./long-mode-entry.js";
+import { waitAtMailbox } from "./mailbox.js";
 import { PARAMETER } from "./parameters.js";
-import { tdvmcall } from "./tdx-calls.js";
 
 /**
  * The code page of the direct-boot shim, with the reset vector at its end: 64-bit mode, accept memory, jump to the kernel's
- * 64-bit entry with RSI = boot_params. vCPUs other than the first wait.
+ * 64-bit entry with RSI = boot_params. vCPUs other than the first wait at the mailbox.
  */
 export function assembleShim(): Uint8Array {
   const asm = new Assembler({ origin: SHIM.CODE, bits: 32 });
@@ -38,11 +38,8 @@ export function assembleShim(): Uint8Array {
   asm.mov(r12d, eax);
   reportFatalError(asm, text);
 
-  // R12 = 1: no maskable interrupt is to wake this vCPU.
   asm.bind(park);
-  asm.mov(r12d, 1);
-  tdvmcall(asm, "HLT");
-  asm.jmp(park);
+  waitAtMailbox(asm);
 
   putDescriptors(asm, descriptors);
   putFatalText(asm, text, "Seamless shim: TDG.MEM.PAGE.ACCEPT failed");
