@@ -13,9 +13,9 @@ describe("the house", () => {
     expect(readFileSync(path, "utf8").split("\n").length).toBeLessThanOrEqual(SCREEN);
   });
 
-  it("names only tests that exist in the README's table of statements", () => {
-    const readme = readFileSync(join(root, "README.md"), "utf8");
-    const named = [...readme.matchAll(/`((?:src|tests)\/[^`\s]+\.test\.ts)`/g)].map((match) => match[1] ?? "");
+  it.each(["README.md", "docs/SPECIFICATION.md"])("%s names only tests that exist", (document) => {
+    const text = readFileSync(join(root, document), "utf8");
+    const named = [...text.matchAll(/`((?:src|tests)\/[^`\s]+\.test\.ts)`/g)].map((match) => match[1] ?? "");
     expect(named.length).toBeGreaterThan(0);
     expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([]);
   });
