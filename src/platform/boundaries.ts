@@ -6,7 +6,8 @@ interface Appointment {
 
 /**
  * Work at exact instruction boundaries. Guest execution stops before the instruction that follows the `retired`-th (summed over
- * vCPUs), in SEAM non-root, and the action runs there; events that it raises are pending on that boundary.
+ * vCPUs), in SEAM non-root, and the action runs there; events that it raises are pending on that boundary. An action that
+ * throws ends the run there: the SEAMCALL under way is abandoned, and the host can go on to tear the TD down.
  */
 export class Boundaries {
   #order = 0;

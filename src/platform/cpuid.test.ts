@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { CPUID_REQUIRED } from "../arch/tdx-cpuid.js";
 import { nativeCpuid } from "./cpuid.js";
 
 const TOPOLOGY = { x2apicId: 5, logicalProcessors: 8, packages: 2 };
@@ -33,6 +34,10 @@ describe("native CPUID", () => {
   ] as const;
   it.each(required)("leaf %i.%i register %i has its required bits", (leaf, subleaf, register, bits) => {
     expect((cpuid(leaf, subleaf)[register] & bits) >>> 0).toBe(bits);
+  });
+
+  it.each(CPUID_REQUIRED)("passes the module's check of leaf %i.%i", (leaf, subleaf, mask, value) => {
+    expect(cpuid(leaf, subleaf).map((register, i) => (register & (mask[i] as number)) >>> 0)).toEqual([...value]);
   });
 
   it("has the required values", () => {

@@ -335,3 +335,14 @@ describe("watchLoad", () => {
     expect(core.state.get32(LOCAL.WATCH_LOAD)).toBe(0);
   });
 });
+
+it("a boundary action that throws ends the run right there, and the host can go on with SEAMCALLs", () => {
+  const { platform, lp, core } = guest();
+  platform.boundaries.at(500, () => {
+    throw new Error("limit");
+  });
+  expect(() => lp.seamcall(gprs())).toThrow("limit");
+  expect([core.retired, platform.clock.now, lp.mode]).toEqual([500, 500, "root"]);
+  platform.loadModule(fakeModule(() => undefined));
+  expect(lp.seamcall(gprs())).toBe("ok");
+});

@@ -43,6 +43,7 @@ export class GuestExecution {
     while (!exit) {
       this.#platform.boundaries.runDue(core.retired);
       this.#platform.clock.runDue();
+      this.#platform.current = this.#lp;
       this.#postedInterrupts();
       exit = this.#eventExit() ?? this.#outcome(this.#slice());
     }

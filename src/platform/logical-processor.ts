@@ -46,6 +46,8 @@ export class LogicalProcessor {
   hostHalted = false;
   smbase: number;
   smiCount = 0;
+  /** Machine checks signalled to this processor, as #MC or MSMI. */
+  machineChecks = 0;
   /** SMIs that came, those that merged with a waiting one included: smiCount + latches.merged + one if one waits. */
   smiLatched = 0;
   #mode: Mode = "root";
@@ -209,6 +211,8 @@ export class LogicalProcessor {
       module.seamcall(this.#seam, gprs);
     } catch (error) {
       if (error instanceof SeamShutdown) this.shutdown("seam-root", error.message);
+      // Something outside the architecture ends this run (a limit at a boundary): what is left for the host is teardown.
+      if (!(error instanceof ProcessorShutdown)) this.#mode = "root";
       throw error;
     }
     this.#mode = "root";
@@ -236,6 +240,7 @@ export class LogicalProcessor {
     if (unit.status & MCG_STATUS.MCIP) {
       this.shutdown("machine-check-in-progress", "machine check while another one is in progress");
     }
+    this.machineChecks++;
     const inTd = this.#mode === "seam-non-root" && (unit.capability & MCG_CAP.SEAM_NR) !== 0n;
     unit.status = MCG_STATUS.MCIP | flags | (inTd ? MCG_STATUS.SEAM_NR : 0n);
     this.raise(unit.bank(bank).ctl2 & MCI_CTL2.MSMI_EN ? "msmi" : "mc");

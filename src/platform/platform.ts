@@ -151,9 +151,13 @@ export class Platform {
     correctedError(this, lp, hpa);
   }
 
-  /** Totals over all processors, for the run's outcome. */
+  /** SMM entries of all processors. */
   get smmEntries(): number {
     return this.lps.reduce((sum, lp) => sum + lp.smiCount, 0);
+  }
+  /** Machine checks of all processors, whatever their shape. */
+  get machineChecks(): number {
+    return this.lps.reduce((sum, lp) => sum + lp.machineChecks, 0);
   }
 
   /** Another processor than the executing one may shut down without taking this one along. */
