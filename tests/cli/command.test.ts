@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -100,6 +100,30 @@ describe("the command", () => {
     expect(status).toBe(1);
     expectMessage(stderr, "no apt-config");
     expect(readdirSync(join(folder, "cache/seamless/staging"))).toEqual([]);
+  });
+
+  it("says so when the machine has no Debian archive, and leaves its configuration alone", () => {
+    const bin = join(folder, "bin");
+    mkdirSync(bin);
+    const sources = join(folder, "other.list");
+    writeFileSync(sources, "deb http://archive.example/other noble main\n");
+    const script = `#!/bin/sh\necho "list='${sources}'"\necho "parts='${folder}/none/'"\n`;
+    writeFileSync(join(bin, "apt-config"), script, { mode: 0o755 });
+    const { status, stderr } = seamless(["guests", "fetch"], { PATH: `${bin}:${process.env.PATH}` });
+    expect(status).toBe(1);
+    expectMessage(stderr, "no Debian archive among its sources");
+    expect(readFileSync(sources, "utf8")).toContain("noble");
+  });
+
+  it("says so when the archive cannot be reached", (context) => {
+    context.skip(spawnSync("apt-get", ["--version"]).status !== 0, "there is no apt-get");
+    // Nobody listens on the discard port.
+    const proxy = { http_proxy: "http://127.0.0.1:9", https_proxy: "http://127.0.0.1:9" };
+    const { status, stderr } = seamless(["guests", "fetch"], proxy);
+    expect(status).toBe(1);
+    expectMessage(stderr, "seamless: error:");
+    expect(readdirSync(join(folder, "cache/seamless/staging"))).toEqual([]);
+    expect(existsSync(join(folder, "cache/seamless/guests"))).toBe(false);
   });
 
   it("lists guests without touching the cache", () => {

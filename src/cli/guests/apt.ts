@@ -141,6 +141,12 @@ async function aptProgram(program: string, args: readonly string[], cwd?: string
 const APT_TROUBLE: readonly (readonly [RegExp, string, string, string])[] = [
   [/No space left|not enough free space|ENOSPC/i, "DISK_FULL", "the disk is full", "free some space and try again"],
   [
+    /does not have a Release file|40[04] +(Not Found|Bad Request)|Unable to locate package/i,
+    "NOT_IN_ARCHIVE",
+    "the machine's Debian archive does not have it",
+    "see what apt says above, or bring a kernel: --kernel FILE --initrd FILE",
+  ],
+  [
     /NO_PUBKEY|not signed|EXPKEYSIG|KEYEXPIRED|verify the signature|keyring/i,
     "NO_KEYRING",
     "the machine's keyring does not know the archive's signature",
@@ -151,12 +157,6 @@ const APT_TROUBLE: readonly (readonly [RegExp, string, string, string])[] = [
     "NO_NETWORK",
     "the Debian archive cannot be reached",
     "check the network and the proxy settings of apt, then try again",
-  ],
-  [
-    /does not have a Release file|404 +Not Found|Unable to locate package/i,
-    "NOT_IN_ARCHIVE",
-    "the machine's Debian archive does not have it",
-    "see what apt says above, or bring a kernel: --kernel FILE --initrd FILE",
   ],
 ];
 
