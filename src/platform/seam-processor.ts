@@ -1,5 +1,5 @@
 import type { GuestControls, GuestCpu } from "../cpu/guest-cpu.js";
-import { REG, STATE_SIZE } from "../cpu/layout.js";
+import { REG } from "../cpu/layout.js";
 import type { CpuState } from "../cpu/state.js";
 import type { EntryEvent, VmExit } from "../cpu/vm-exit.js";
 import { nativeCpuid } from "./cpuid.js";
@@ -7,6 +7,7 @@ import type { EventFields } from "./event-bus.js";
 import type { GuestCore } from "./guest-core.js";
 import { GuestExecution } from "./guest-execution.js";
 import type { LogicalProcessor } from "./logical-processor.js";
+import type { PhysicalMemory } from "./memory/physical-memory.js";
 import type { Platform } from "./platform.js";
 import { pendingInterrupts } from "./processor-msrs.js";
 import type { SeamContext, SeamMemory } from "./seam.js";
@@ -29,7 +30,7 @@ class SeamGuest implements GuestCpu {
 
   constructor(
     private readonly core: GuestCore,
-    private readonly memory: SeamMemory,
+    private readonly memory: PhysicalMemory,
   ) {
     this.state = core.state;
     this.controls = core.controls;
@@ -37,10 +38,10 @@ class SeamGuest implements GuestCpu {
   }
 
   save(hpa: number, keyId: number): void {
-    this.memory.write(hpa, this.state.block(), keyId);
+    this.memory.store(hpa, this.state.block(), keyId);
   }
   load(hpa: number, keyId: number): void {
-    this.state.block().set(this.memory.read(hpa, STATE_SIZE, keyId));
+    this.memory.loadInto(this.state.block(), hpa, keyId, "seam");
   }
   clear(): void {
     const { state } = this;
@@ -77,7 +78,7 @@ export class SeamProcessor implements SeamContext {
     this.lp = { id: lp.id, package: lp.package, x2apicId: lp.id };
     this.platform = platform.topology;
     this.memory = platform.memory.seam;
-    this.guest = new SeamGuest(platform.core, this.memory);
+    this.guest = new SeamGuest(platform.core, platform.memory);
     this.#execution = new GuestExecution(platform, lp);
   }
 

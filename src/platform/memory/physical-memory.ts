@@ -246,11 +246,17 @@ export class PhysicalMemory {
   }
 
   /** Loads a range through the eyes of `keyId`; poison goes to the hook, which throws. */
-  load(hpa: number, length: number, keyId: number, accessor: Accessor): Uint8Array {
-    this.check(hpa, length);
-    const owner = this.ownerOf(keyId);
+  load(hpa: number, length: number, keyId: number, accessor: Accessor): Uint8Array<ArrayBuffer> {
     const out = new Uint8Array(length);
-    const end = hpa + length;
+    this.loadInto(out, hpa, keyId, accessor);
+    return out;
+  }
+
+  /** The same into bytes that are there already. */
+  loadInto(out: Uint8Array, hpa: number, keyId: number, accessor: Accessor): void {
+    this.check(hpa, out.length);
+    const owner = this.ownerOf(keyId);
+    const end = hpa + out.length;
     for (let at = hpa; at < end; ) {
       const page = at >>> 12;
       const stop = Math.min(end, (page + 1) * PAGE_SIZE);
@@ -259,7 +265,6 @@ export class PhysicalMemory {
       else this.#loadLines(out, hpa, at, stop, owner, keyId, accessor);
       at = stop;
     }
-    return out;
   }
 
   #loadLines(
