@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { BANK, MCI_CTL2 } from "../arch/mca.js";
 import { MSR, X2APIC_MSR } from "../arch/msr.js";
+import { inspectPlatform } from "../platform/inspect.js";
 import { fakeModule, testMachine } from "../platform/testing.js";
 import { type FirmwareOptions, installFirmware } from "./smi-handler.js";
 
@@ -68,6 +69,22 @@ describe("MSMI", () => {
       [BANK.DCU, "msmi"],
       [BANK.IMC, "csmi"],
     ]);
+  });
+
+  it("can be watched from outside", () => {
+    const { run, platform } = struck({ msmi: "hide" });
+    platform.boundaries.at(0, () => {
+      const [processor] = inspectPlatform(platform).processors;
+      expect(processor).toMatchObject({ mode: "seam-non-root", pending: [], mcgStatus: 0n, banks: [] });
+    });
+    run();
+    expect(inspectPlatform(platform)).toMatchObject({ retired: 0, seamLoaded: true, poisonedLines: [0x8000] });
+    expect(inspectPlatform(platform).processors[0]).toMatchObject({
+      mode: "root",
+      smiCount: 1,
+      smiLatched: 2,
+      smiMerged: 1,
+    });
   });
 
   it("hide: the banks are empty and the operating system never learns of it", () => {

@@ -100,8 +100,10 @@ export class PhysicalMemory {
     return keyId >= this.firstPrivateKeyId ? keyId : 0;
   }
 
+  /** Owner and poison of the line of this address. */
   lineState(hpa: number): LineState {
     this.check(hpa, 1);
+    if (this.isSmram(hpa >>> 12)) return { keyId: 0, owner: false, poison: null };
     const odd = this.#odd.get(hpa >>> 12);
     const line = lineOf(hpa);
     const keyId = odd ? (odd.owners[line] as number) : (this.meta[hpa >>> 12] as number) & PAGE_META.KEY_ID_MASK;
