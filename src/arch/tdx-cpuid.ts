@@ -207,10 +207,7 @@ export const CPUID_TDX: CpuidRegisters = [0, 0x65746e49, 0x20202020, 0x5844546c]
 /** The crystal clock that leaf 0x15 tells a TD, in Hz; TSC_FREQUENCY counts in it. */
 export const TD_CRYSTAL_HZ = 25_000_000;
 
-/**
- * What TDH.SYS.INIT demands of the processor: leaf, sub-leaf, mask and value of each register. The demand for Processor
- * Trace (leaf 0x14) is left out: it holds for the parts that the module was built for, not for the smallest TD processor.
- */
+/** What TDH.SYS.INIT demands of the processor: leaf, sub-leaf, mask and value of each register. */
 export const CPUID_REQUIRED: readonly (readonly [
   leaf: number,
   subleaf: number,
@@ -221,6 +218,7 @@ export const CPUID_REQUIRED: readonly (readonly [
   [1, 0, [0, 0, 0x47faa217, 0x1fa9fbff], [0, 0, 0x47faa217, 0x1fa9fbff]],
   [7, 0, [ALL, 0x219424c3, 0, 0], [2, 0x219424c3, 0, 0]],
   [4, 3, [0, 0, 0, 1], NONE],
+  [0x14, 0, [ALL, 0, 0, 0], [1, 0, 0, 0]],
   [0x80000006, 0, [0, 0, 0xff, 0], [0, 0, 64, 0]],
   [0x80000007, 0, [0, 0, 0, 0x100], [0, 0, 0, 0x100]],
   [0x80000008, 0, [0xff, 0x200, 0, 0], [0x34, 0x200, 0, 0]],

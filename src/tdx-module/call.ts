@@ -1,0 +1,52 @@
+import type { SeamContext, SeamMemory } from "../platform/seam.js";
+import { Pamt } from "./memory/pamt.js";
+import { SeptWalk } from "./memory/sept.js";
+import type { ModuleProfile, ProfileStatuses } from "./profile.js";
+import { PROFILE_STATUSES } from "./profile.js";
+import { RegisterFile } from "./registers.js";
+import type { ModuleState } from "./state.js";
+import { Td } from "./structures/td.js";
+import { Vcpu } from "./structures/vcpu.js";
+
+/** What a machine chooses of the module. */
+export interface ModuleOptions {
+  readonly moduleProfile: ModuleProfile;
+  /** The anti-single-step filter (tdx-module facts 4.5). */
+  readonly filter: boolean;
+}
+
+/** One SEAMCALL under way, with all that its leaf needs. There is one object per module, used again and again. */
+export class Call {
+  /** Registers at the SEAMCALL, and those that SEAMRET gives back. A leaf reads the former and writes the latter. */
+  readonly in = new RegisterFile();
+  readonly out = new RegisterFile();
+  readonly pamt: Pamt;
+  readonly td = new Td();
+  readonly vcpu = new Vcpu();
+  readonly walk = new SeptWalk();
+  readonly statuses: ProfileStatuses;
+  context!: SeamContext;
+  memory!: SeamMemory;
+  version = 0;
+  /** Operand of the memory leaves: guest physical address and level. */
+  gpa = 0;
+  level = 0;
+
+  constructor(
+    readonly options: ModuleOptions,
+    /** Replaced as a whole when a snapshot is restored. */
+    public state: ModuleState,
+  ) {
+    this.pamt = new Pamt(() => this.state);
+    this.statuses = PROFILE_STATUSES[options.moduleProfile];
+  }
+
+  begin(context: SeamContext): void {
+    this.context = context;
+    this.memory = context.memory;
+    this.pamt.memory = context.memory;
+  }
+}
+
+/** Carries out one SEAMCALL leaf: returns its completion status, or throws LeafFailure. */
+export type SeamcallHandler = (call: Call) => bigint;
