@@ -108,6 +108,7 @@ describe("a run request", () => {
     ["BAD_VALUE", "debian", { json: "-", console: "-" }],
     ["BAD_INJECTION", "debian", { inject: ["smi@insn=1,vcpu=1"] }],
     ["BAD_INJECTION", "debian", { inject: ["smi@insn=1", "smi"] }],
+    ["BAD_INJECTION", "debian", { inject: ["smi@rip=0x1000", "nmi@rip=0x2000"] }],
   ])("%s", (code, guest, options) => {
     const error = refused(() => parse(guest, options));
     expect(error.code).toBe(code);

@@ -96,6 +96,9 @@ export function parseRunRequest(
       );
     }
   }
+  if (injections.filter(({ when }) => when.kind === "rip").length > 1) {
+    throw usageError("BAD_INJECTION", "more than one --inject waits for an address", "give one with rip=ADDRESS");
+  }
   if (options.json === "-" && options.console === "-") {
     throw usageError("BAD_VALUE", "--json - and --console - both want stdout", "give one of them a file");
   }
