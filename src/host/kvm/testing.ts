@@ -165,6 +165,8 @@ export interface FakeMachineOptions {
   readonly logicalProcessors?: number;
   readonly packages?: number;
   readonly memoryBytes?: number;
+  /** Answers of the module, from the start. */
+  readonly answers?: ReadonlyMap<number, SeamcallAnswer>;
 }
 
 export class FakeMachine implements Hardware {
@@ -178,11 +180,12 @@ export class FakeMachine implements Hardware {
   /** What the guest does, one step per TDH.VP.ENTER. */
   readonly guest: GuestStep[] = [];
   /** Overrides of the module's answers, by leaf. */
-  readonly answers = new Map<number, SeamcallAnswer>();
+  readonly answers: Map<number, SeamcallAnswer>;
   readonly seen: MachineEvent[] = [];
   invepts = 0;
 
-  constructor({ logicalProcessors = 1, packages = 1, memoryBytes = 64 * MIB }: FakeMachineOptions = {}) {
+  constructor({ logicalProcessors = 1, packages = 1, memoryBytes = 64 * MIB, answers }: FakeMachineOptions = {}) {
+    this.answers = new Map(answers);
     const { clock } = this;
     this.events = new EventBus({
       insn: 0,
