@@ -56,6 +56,7 @@ const EMPTY: readonly Candidate[] = [];
 const DEFAULT_SEGMENT_SS = new Set([4, 5]);
 const SEGMENT_PREFIX: Readonly<Record<number, number>> = { 0x26: 0, 0x2e: 1, 0x36: 2, 0x3e: 3, 0x64: 4, 0x65: 5 };
 const RSI = 6;
+const RDI = 7;
 const RBX = 3;
 
 function fits(row: ParsedRow, modrm: number): boolean {
@@ -238,13 +239,16 @@ class Decoder {
       memory = { segment: this.#segment < 0 ? 3 : this.#segment, base: RSI, index: -1, scale: 0, displacement: 0n };
     } else if (row.source.mnemonic === "xlat") {
       memory = { segment: this.#segment < 0 ? 3 : this.#segment, base: RBX, index: -1, scale: 0, displacement: 0n };
+    } else if (row.source.mnemonic === "maskmovq" || row.source.mnemonic === "maskmovdqu") {
+      memory = { segment: this.#segment < 0 ? 3 : this.#segment, base: RDI, index: -1, scale: 0, displacement: 0n };
     }
     if (this.#lock && !(row.source.lock && memory)) return "undefined";
     const registers = row.operands.map(({ kind, fixed }) => {
       if (fixed) return -1;
       if (kind === "G" || kind === "V" || kind === "P" || kind === "S" || kind === "C" || kind === "D") return reg;
       if (kind === "Z") return (byte & 7) | ((this.#rex & 1) << 3);
-      if ("ERWUQN".includes(kind) && kind.length === 1) return memory ? -1 : rm;
+      if (kind === "R" || kind === "U" || kind === "N") return rm;
+      if (kind === "E" || kind === "W" || kind === "Q") return memory ? -1 : rm;
       return -1;
     });
     return {

@@ -3,10 +3,12 @@ import type { ModuleBuilder } from "../../wasm/module.js";
 import { defineArithmetic } from "./arithmetic.js";
 import { defineControlFlow } from "./control-flow.js";
 import { defineMemory } from "./memory-access.js";
+import type { VectorRuntime } from "../isa/vector-runtime.js";
 import { defineWalk } from "../mmu/walk.js";
+import { declareVector, defineVector } from "./vector.js";
 
 /** Functions of the generated module that handlers call. */
-export interface CoreRuntime {
+export interface CoreRuntime extends VectorRuntime {
   readonly [name: string]: FunctionReference;
   /** (linear address, bytes): WebAssembly address to read at, 0 after a fault. */
   readonly readMiss: FunctionReference<readonly ["i64", "i32"], "i32">;
@@ -50,10 +52,12 @@ export function defineRuntime(module: ModuleBuilder): CoreRuntime {
     translate: module.declare(["i64", "i32"], "i32"),
     guestPhysical: module.declare(["i64", "i32"], "i32"),
     invalidate: module.declare(["i32", "i32"], null),
+    ...declareVector(module),
   };
   defineArithmetic(module, runtime);
   defineWalk(module, runtime);
   defineMemory(module, runtime);
   defineControlFlow(module, runtime);
+  defineVector(module, runtime);
   return runtime;
 }

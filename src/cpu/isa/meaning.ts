@@ -1,5 +1,6 @@
 import type { I32, I64, V128 } from "../../wasm/expression.js";
 import type { FunctionBuilder, FunctionReference } from "../../wasm/function.js";
+import type { VectorRuntime } from "./vector-runtime.js";
 
 /** Condition codes in the order of the encoding (Jcc, SETcc, CMOVcc). */
 export const CONDITION = ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"] as const;
@@ -16,7 +17,7 @@ export interface FlagValues {
 }
 
 /** Functions of the generated module that meanings call. */
-export interface Runtime {
+export interface Runtime extends VectorRuntime {
   /** High 64 bits of the unsigned product. */
   readonly multiplyHigh: FunctionReference<readonly ["i64", "i64"], "i64">;
   /** Quotient of (high:low) / divisor, high < divisor; the remainder is left in LOCAL.SCRATCH. */

@@ -1,11 +1,15 @@
 import { arithmeticRows } from "./arithmetic.js";
 import { bitRows } from "./bits.js";
 import { controlRows } from "./control.js";
+import { cryptoRows } from "./crypto.js";
+import { mmxRows } from "./mmx.js";
 import { moveRows } from "./move.js";
 import type { IsaRow } from "./row.js";
 import { shiftRows } from "./shift.js";
 import { sseIntegerRows } from "./sse-integer.js";
 import { sseMoveRows } from "./sse-move.js";
+import { sse4Rows } from "./sse4.js";
+import { sse4StringRows } from "./sse4-string.js";
 import { stackRows } from "./stack.js";
 import { stringRows } from "./string.js";
 import { systemRows } from "./system.js";
@@ -23,5 +27,9 @@ export function isaRows(): readonly IsaRow[] {
     ...systemRows,
     ...sseMoveRows,
     ...sseIntegerRows,
+    ...sse4Rows,
+    ...sse4StringRows,
+    ...mmxRows,
+    ...cryptoRows,
   ];
 }

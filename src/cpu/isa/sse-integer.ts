@@ -1,4 +1,5 @@
-import { i32, type I32, type V128 } from "../../wasm/expression.js";
+import { i32, type I32, load, store, type V128 } from "../../wasm/expression.js";
+import { maskedStore } from "./masked-store.js";
 import type { Meaning } from "./meaning.js";
 import { PACKED, PACKED_SHIFTS, type PackedShift, shiftPacked } from "./packed.js";
 import type { IsaRow } from "./row.js";
@@ -38,8 +39,8 @@ export function indexPlus(count: I32): V128 {
   return bytes16(IDENTITY).op("i8x16AddSatU", count.splat8x16());
 }
 
-/** PSHUFLW, PSHUFHW: four words of one half, two bits of the immediate for each. */
-function shuffleWords(high: boolean): VectorCompute {
+/** PSHUFLW, PSHUFHW, PSHUFW: four words of one half, two bits of the immediate for each. */
+export function shuffleWords(high: boolean): VectorCompute {
   const place = [64, 16, 4, 1];
   const none = [0, 0, 0, 0];
   const first = high ? 0x0908 : 0x0100;
@@ -49,6 +50,17 @@ function shuffleWords(high: boolean): VectorCompute {
     const element = choice.shift("i16x8ShrU", i32(6)).op("and", lanes(Array(8).fill(3), 16));
     return b.op("swizzle", element.op("i16x8Mul", lanes(Array(8).fill(0x0202), 16)).op("i16x8Add", lanes(base, 16)));
   };
+}
+
+function insertWord(m: Meaning): void {
+  m.requireSse();
+  const value = m.readUnsigned(1).toI32();
+  m.f.emit(store.i32_16(m.vectorAddress(0).add(immediateByte(m).and(7).shl(1)), value));
+}
+
+function extractWord(m: Meaning): void {
+  m.requireSse();
+  m.write(0, load.i64_16U(m.vectorAddress(1).add(immediateByte(m).and(7).shl(1))));
 }
 
 /** Packed integer instructions of SSE2 and SSSE3. */
@@ -91,5 +103,16 @@ export const sseIntegerRows: readonly IsaRow[] = [
   },
   { mnemonic: "pshuflw", opcode: "F2 0F 70", operands: "Vdq,Wdq,Ib", meaning: sse(shuffleWords(false)), aligned: true },
   { mnemonic: "pshufhw", opcode: "F3 0F 70", operands: "Vdq,Wdq,Ib", meaning: sse(shuffleWords(true)), aligned: true },
+  { mnemonic: "pinsrw", opcode: "66 0F C4", operands: "Vdq,Ew,Ib", meaning: insertWord },
+  { mnemonic: "pextrw", opcode: "66 0F C5", operands: "Gd,Udq,Ib", meaning: extractWord },
+  {
+    mnemonic: "maskmovdqu",
+    opcode: "66 0F F7",
+    operands: "Vdq,Udq",
+    meaning: (m) => {
+      m.requireSse();
+      maskedStore(m, 16);
+    },
+  },
   { mnemonic: "palignr", opcode: "66 0F 3A 0F", operands: "Vdq,Wdq,Ib", meaning: sse(alignRight), aligned: true },
 ];
