@@ -110,6 +110,7 @@ class Run {
     private readonly extras: RunExtras,
   ) {
     this.#console = this.#openConsole();
+    speaker.beforeLine = () => this.#console.flush();
     this.#input = extras.noInput ? NO_INPUT : standardInput((command) => this.#escape(command));
   }
 
@@ -135,7 +136,7 @@ class Run {
       this.#input.close();
       this.#console.close();
       this.#stop.dispose();
-      speaker.consoleWrote(new Uint8Array());
+      speaker.beforeLine = () => {};
     }
   }
 

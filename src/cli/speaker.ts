@@ -20,6 +20,8 @@ export class Speaker {
   readonly #colour: boolean;
   /** The console shares the terminal and has left the cursor within a line. */
   #midLine = false;
+  /** Called before a line of ours, so that what the console has printed comes first. */
+  beforeLine: () => void = () => {};
 
   constructor(
     private readonly stream: NodeJS.WriteStream,
@@ -61,6 +63,7 @@ export class Speaker {
   }
 
   #line(text: string): void {
+    this.beforeLine();
     // A raw terminal does not return to the first column by itself.
     const bothOnTerminal = this.stream.isTTY === true && process.stdin.isTTY === true && process.stdin.isRaw;
     const newline = bothOnTerminal ? "\r\n" : "\n";

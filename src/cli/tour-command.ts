@@ -1,4 +1,3 @@
-import type { InjectionSpec } from "../observe/injection/grammar.js";
 import { parseInjection } from "../observe/injection/grammar.js";
 import type { InjectionScheduler } from "../observe/injection/scheduler.js";
 import { Story, type StoryLine } from "../observe/story.js";
@@ -60,6 +59,10 @@ function smallActor(): Actor {
   };
 }
 
+const LINE_FEED = 0x0a;
+/** Instructions from the words "going on" to the memory error. */
+const STRIKE_AFTER = 1_000_000;
+
 const LAYER_STYLE: Readonly<Record<Layer, Style>> = {
   cpu: "blue",
   platform: "cyan",
@@ -72,7 +75,7 @@ const LAYER_STYLE: Readonly<Record<Layer, Style>> = {
 };
 
 class Tour {
-  #console = "";
+  #line = "";
   #answer: string | undefined;
   #stage: "boot" | "computing" | "struck" = "boot";
 
@@ -103,18 +106,28 @@ class Tour {
   }
 
   #listen(bytes: Uint8Array, machine: Machine, scheduler: InjectionScheduler): void {
-    this.#console = (this.#console + new TextDecoder("latin1").decode(bytes)).slice(-4096);
-    if (this.#stage === "boot" && this.#console.includes(TOUR_TEXT.computing)) {
+    for (const byte of bytes) {
+      if (byte !== LINE_FEED) {
+        this.#line += String.fromCharCode(byte);
+        continue;
+      }
+      const line = this.#line;
+      this.#line = "";
+      this.#hear(line.trim(), machine, scheduler);
+    }
+  }
+
+  #hear(line: string, machine: Machine, scheduler: InjectionScheduler): void {
+    if (this.#stage === "boot" && line.startsWith(TOUR_TEXT.computing)) {
       this.#stage = "computing";
       this.#chapter(`While it computes, ${this.actor.smisAfter.length} plain SMIs strike. It must not notice.`);
-      for (const after of this.actor.smisAfter) scheduler.add(injection(`smi@insn=${machine.retired + after}`));
+      for (const after of this.actor.smisAfter) scheduler.add(parseInjection(`smi@insn=${machine.retired + after}`));
     }
-    const answer = new RegExp(`${TOUR_TEXT.answer}([0-9a-f]+)\\r?\\n`).exec(this.#console)?.[1];
-    if (this.#answer === undefined && answer !== undefined) this.#judge(answer);
-    if (this.#stage === "computing" && this.#console.includes(TOUR_TEXT.goingOn)) {
+    if (line.startsWith(TOUR_TEXT.answer)) this.#judge(line.slice(TOUR_TEXT.answer.length));
+    if (this.#stage === "computing" && line.startsWith(TOUR_TEXT.goingOn)) {
       this.#stage = "struck";
       this.#chapter("Now an uncorrectable memory error strikes a private line that the guest is about to load.");
-      scheduler.add(injection(`memory-error@insn=${machine.retired + 1_000_000}`));
+      scheduler.add(parseInjection(`memory-error@insn=${machine.retired + STRIKE_AFTER}`));
     }
   }
 
@@ -147,8 +160,4 @@ class Tour {
     const head = `${speaker.styled(LAYER_STYLE[layer], layer.padEnd(8))} ${event.padEnd(18)}`;
     speaker.tell(`   ${head} ${values === "" ? "" : `${values}  `}${speaker.styled("dim", meaning)}`);
   }
-}
-
-function injection(text: string): InjectionSpec {
-  return parseInjection(text);
 }
