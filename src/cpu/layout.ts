@@ -154,7 +154,7 @@ export const LOCAL = {
   RESERVED_MASK: 0x20b0,
   /** KeyID of the running TD (i32). */
   KEY_ID: 0x20b8,
-  /** Non-zero: the next data load from a private page leaves the executor with FAULT.WATCH (i32). */
+  /** 1: the next data load from a private page leaves the executor with FAULT.WATCH; 2: the next fetch is reported (i32). */
   WATCH_LOAD: 0x20bc,
   /** Linear address (u64) at which the executor stops before it executes; all-ones: none. */
   BREAK_RIP: 0x20c0,

@@ -65,7 +65,7 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
 
   /** With WATCH_LOAD armed, a load from a private page is reported instead of made. */
   const watch = (f: FunctionBuilder, address: I32): void => {
-    f.if(load.i32(at(LOCAL.WATCH_LOAD)).and(load.i32(at(LOCAL.WALK)).and(WALK.SHARED).eqz()), () => {
+    f.if(load.i32(at(LOCAL.WATCH_LOAD)).eq(1).and(load.i32(at(LOCAL.WALK)).and(WALK.SHARED).eqz()), () => {
       f.emit(store.i32(at(LOCAL.EXIT), i32(EXIT.FAULT)));
       f.emit(store.i32(at(LOCAL.FAULT_KIND), i32(FAULT.WATCH)));
       f.emit(store.i64(at(LOCAL.FAULT_HPA), address.sub(RAM_BASE).toI64U()));
@@ -79,7 +79,7 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     const { first, second, part } = translateBoth(f, linear, bytes, 1);
     watch(f, first.get);
     f.if(second.get.eqz().and(load.i32(at(LOCAL.WALK)).and(WALK.ODD).eqz()), () => {
-      f.if(load.i32(at(LOCAL.WATCH_LOAD)).eqz(), () => fill(f, linear, first.get));
+      f.if(load.i32(at(LOCAL.WATCH_LOAD)).ne(1), () => fill(f, linear, first.get));
       f.return(first.get);
     });
     byteLoop(f, bytes, (n) => {
@@ -95,7 +95,7 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     const { first, second, part } = translateBoth(f, linear, bytes, 2);
     const plain = metaOf(first.get).and(PAGE_META.CODE).or(load.i32(at(LOCAL.WALK)).and(WALK.ODD)).eqz();
     f.if(second.get.eqz().and(plain), () => {
-      f.if(load.i32(at(LOCAL.WATCH_LOAD)).eqz(), () => fill(f, linear, first.get));
+      f.if(load.i32(at(LOCAL.WATCH_LOAD)).ne(1), () => fill(f, linear, first.get));
       f.return(first.get);
     });
     byteLoop(f, bytes, (n) => {

@@ -45,9 +45,9 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
   module.define(runtime.guestPhysical, (f) => {
     const gpa = f.parameter(0, "i64").get;
     const rights = f.parameter(1, "i32").get;
+    f.emit(store.i64(at(LOCAL.FAULT_GPA), gpa));
     f.if(load.i32(at(LOCAL.EPT_ENABLED)).eqz(), () => {
       f.if(gpa.geU(load.i64(at(LOCAL.RAM_SIZE))), () => {
-        f.emit(store.i64(at(LOCAL.FAULT_GPA), gpa));
         fault(f, FAULT.EPT_VIOLATION, rights.or(0x80));
       });
       f.return(gpa.toI32().add(RAM_BASE));
@@ -69,7 +69,6 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
     const granted = f.local("i64");
     const shift = f.local("i64");
     const convertible = i32(0x8000_0000 | 0);
-    f.emit(store.i64(at(LOCAL.FAULT_GPA), gpa));
     f.set(table, shared.select(load.i64(at(LOCAL.SHARED_ROOT)), load.i64(at(LOCAL.SEPT_ROOT))));
     f.set(granted, i64(7n));
     f.set(shift, load.i32(at(LOCAL.EPT_LEVELS)).toI64U().mul(9n).add(3n));

@@ -1,0 +1,393 @@
+import { Executor, type SliceEnd } from "./executor.js";
+import { CpuException, VECTOR, VmExitSignal } from "./faults.js";
+import type { GuestControls } from "./guest-cpu.js";
+import { deliverEvent, type DeliveredEvent } from "./interrupts/deliver.js";
+import { syncPostedInterrupts } from "./interrupts/posted.js";
+import { acceptVirtualInterrupt, pendingVirtualInterrupt } from "./interrupts/virtual-apic.js";
+import { raiseVirtualizationException } from "./interrupts/virtualization-exception.js";
+import { linearAddress } from "./linear-address.js";
+import { LOCAL, RAM_BASE, REG } from "./layout.js";
+import { OddPageSignal } from "./linear-memory.js";
+import { nextRandom } from "./random.js";
+import type { CpuState } from "./state.js";
+import type { CpuEnvironment, LinearMemory } from "./system/environment.js";
+import { SoftwareEvent } from "./system/software-event.js";
+import { systemOperations } from "./system/operations.js";
+import type { EntryEvent, VmExit } from "./vm-exit.js";
+
+/** Why `run` returned. */
+export type CoreStop =
+  | { readonly kind: "budget" }
+  | { readonly kind: "vm-exit"; readonly exit: VmExit }
+  | { readonly kind: "triple-fault" }
+  | {
+      readonly kind: "odd-access";
+      readonly hpa: number;
+      readonly length: number;
+      readonly access: "load" | "store" | "fetch" | "walk";
+      readonly keyId: number;
+    }
+  | { readonly kind: "watch"; readonly gpa: number; readonly hpa: number; readonly access: "load" | "fetch" };
+
+const INTERRUPTION = { VALID: 0x8000_0000, ERROR_CODE: 0x800, TYPE_SHIFT: 8 } as const;
+const TYPE = { EXTERNAL: 0, NMI: 2, HARDWARE: 3, SOFTWARE_INTERRUPT: 4, PRIVILEGED_SOFTWARE: 5, SOFTWARE_EXCEPTION: 6 } as const;
+const EXIT_TRIPLE_FAULT = 2;
+const EXIT_EPT_VIOLATION = 48;
+const FLAG = { TF: 0x100, IF: 0x200, RF: 0x1_0000 } as const;
+const SHADOWS = 3;
+const ACCESS_FETCH = 4;
+const FINAL_ACCESS = 0x100;
+/** Bit 31 of FAULT_CODE: the shared EPT entry lets the processor deliver #VE. */
+const CONVERTIBLE = 0x8000_0000;
+/** Debug exceptions: single step is bit 14 of DR6. */
+const DR6_BS = 1n << 14n;
+const WATCH_FETCH = 2;
+const PASSES = 4;
+const PASS_BYTES = 64;
+
+function newExit(): VmExit {
+  return {
+    reason: 0,
+    qualification: 0n,
+    guestLinearAddress: 0n,
+    guestPhysicalAddress: 0,
+    interruptionInfo: 0,
+    interruptionErrorCode: 0,
+    idtVectoringInfo: 0,
+    idtVectoringErrorCode: 0,
+    instructionLength: 0,
+    instructionInfo: 0,
+  };
+}
+
+/**
+ * One x86-64 core: the executor, and on top of it system instructions, exceptions and event delivery, the virtual APIC and
+ * the VM exits of SEAM non-root. Without `applyControls` it runs bare: no EPT, no VM exits.
+ */
+export class Core {
+  readonly state: CpuState;
+  readonly linear: LinearMemory;
+  readonly physical: DataView;
+  readonly entryEvent: EntryEvent = { interruptionInfo: 0, errorCode: 0, instructionLength: 0 };
+  readonly controls: GuestControls = {
+    keyId: 0,
+    septRoot: 0,
+    sharedRoot: 0,
+    gpaw: 48,
+    msrBitmap: 0,
+    virtualApicPage: 0,
+    veInfo: 0,
+    postedInterrupts: false,
+    postedInterruptDescriptor: 0,
+    notificationVector: 0,
+    cr0Mask: 0n,
+    cr0Shadow: 0n,
+    cr4Mask: 0n,
+    cr4Shadow: 0n,
+    tscOffset: 0n,
+    tscMultiplier: 1n << 48n,
+    nmiWindowExiting: false,
+    monitorTrapFlag: false,
+    xfam: 3n,
+  };
+  /** The machine's clock in ns when the next `run` begins. */
+  clock = 0;
+  readonly executor: Executor;
+  readonly #environment: CpuEnvironment;
+  #guest = false;
+  #exit: VmExit = newExit();
+  /** Where RIP will be if the instruction of the last exit gets carried out, else null. */
+  #exitNext: bigint | null = null;
+  /** Clock less ticks of the executor, during `run`. */
+  #clockBase = 0;
+  #onBreak: ((rip: bigint) => void) | null = null;
+
+  constructor(memory: WebAssembly.Memory) {
+    this.executor = new Executor(memory);
+    this.state = this.executor.state;
+    this.linear = this.executor.linear;
+    this.physical = new DataView(memory.buffer, RAM_BASE);
+    this.#environment = this.#makeEnvironment();
+  }
+
+  #makeEnvironment(): CpuEnvironment {
+    const core = this;
+    return {
+      state: this.state,
+      linear: this.linear,
+      physical: this.physical,
+      get controls(): GuestControls | null {
+        return core.guest ? core.controls : null;
+      },
+      linearAddress: (instruction, bytes) => linearAddress(core.state, instruction, bytes),
+      tsc: () => core.tsc(),
+      random64: () => nextRandom(core.state),
+      // Translations of large pages are cached in pieces of 4 KiB: to drop them all, drop everything.
+      flushPage: () => core.executor.flushNonGlobal(),
+      flushNonGlobal: () => core.executor.flushNonGlobal(),
+      flushAll: () => core.executor.flushNonGlobal(),
+      modeChanged: () => core.executor.modeChanged(),
+    };
+  }
+
+  get retired(): number {
+    return this.executor.retired;
+  }
+  get ticks(): number {
+    return this.executor.ticks;
+  }
+
+  /** True in SEAM non-root; false when the core runs bare. */
+  get guest(): boolean {
+    return this.#guest;
+  }
+
+  /** Enters SEAM non-root with `controls`, or takes changed ones in. */
+  applyControls(): void {
+    const { state, controls } = this;
+    this.#guest = true;
+    const shared = 2 ** (controls.gpaw - 1);
+    const changed =
+      state.get32(LOCAL.EPT_ENABLED) === 0 ||
+      state.get32(LOCAL.KEY_ID) !== controls.keyId ||
+      Number(state.get(LOCAL.SEPT_ROOT)) !== controls.septRoot ||
+      Number(state.get(LOCAL.SHARED_ROOT)) !== controls.sharedRoot;
+    if (changed) {
+      state.set32(LOCAL.EPT_ENABLED, 1);
+      state.set32(LOCAL.KEY_ID, controls.keyId);
+      state.set(LOCAL.SEPT_ROOT, BigInt(controls.septRoot));
+      state.set(LOCAL.SHARED_ROOT, BigInt(controls.sharedRoot));
+      state.set(LOCAL.SHARED_MASK, BigInt(shared));
+      state.set32(LOCAL.EPT_LEVELS, controls.gpaw === 52 ? 5 : 4);
+      this.executor.flushAll();
+    }
+  }
+
+  flushAll(): void {
+    this.executor.flushAll();
+  }
+  invalidateCode(hpa: number, length: number): void {
+    this.executor.invalidateCode(hpa, length);
+  }
+  /** A host physical page changed its owner or its lines. */
+  pageChanged(hpa: number): void {
+    this.executor.pageChanged(hpa);
+  }
+  /** Calls back, once, before the instruction at this linear address is executed for the first time; null: not any more. */
+  breakAt(address: bigint | null, callback: ((rip: bigint) => void) | null): void {
+    this.#onBreak = callback;
+    this.executor.setBreak(address);
+  }
+
+  /** Clock in ns at the boundary that execution has reached. */
+  now(): number {
+    return this.#clockBase + this.executor.ticks;
+  }
+
+  tsc(): bigint {
+    const now = BigInt(Math.floor(this.now()));
+    if (!this.#guest) return now;
+    return BigInt.asUintN(64, ((now * this.controls.tscMultiplier) >> 48n) + this.controls.tscOffset);
+  }
+
+  /** Lets the access of the last "odd-access" pass once; `bytes` are found instead of what memory holds. */
+  passOddAccess(bytes: Uint8Array | undefined): void {
+    const { state } = this;
+    const n = state.get32(LOCAL.ODD_PASSES);
+    if (n >= PASSES) throw new Error("more accesses to odd pages than an instruction can make");
+    const hpa = state.get(LOCAL.FAULT_HPA);
+    let found = BigInt(RAM_BASE) + hpa;
+    if (bytes) {
+      found = BigInt(LOCAL.ODD_BYTES_FOUND + n * PASS_BYTES);
+      new Uint8Array(this.executor.memory.buffer).set(bytes.subarray(0, PASS_BYTES), Number(found));
+    }
+    state.set(LOCAL.ODD_PASS_LINES + n * 16, hpa);
+    state.set(LOCAL.ODD_PASS_LINES + n * 16 + 8, found);
+    state.set32(LOCAL.ODD_PASSES, n + 1);
+  }
+
+  syncPostedInterrupts(): void {
+    if (this.#guest) syncPostedInterrupts(this.#environment);
+  }
+
+  /** Delivers `entryEvent` if there is one, then executes for at most `ticks` clock ticks. */
+  run(ticks: number): CoreStop {
+    const { executor, state } = this;
+    this.#clockBase = this.clock - executor.ticks;
+    executor.modeChanged();
+    const end = executor.ticks + ticks;
+    // An instruction that exited and that the module has carried out counts as any other.
+    if (this.#exitNext !== null && state.rip === this.#exitNext && !this.entryEvent.interruptionInfo) this.#completed();
+    this.#exitNext = null;
+    const injected = this.#injectEntryEvent();
+    if (injected) return injected;
+    for (;;) {
+      const rest = end - executor.ticks;
+      if (rest <= 0) return { kind: "budget" };
+      const interrupted = this.#virtualInterrupt();
+      if (interrupted) return interrupted;
+      const shadowed = (state.get32(REG.INTERRUPTIBILITY) & SHADOWS) !== 0;
+      const trapping = (state.get32(REG.FLAGS) & FLAG.TF) !== 0;
+      const passing = state.get32(LOCAL.ODD_PASSES) !== 0;
+      if (state.get32(LOCAL.WATCH_LOAD) === WATCH_FETCH) {
+        const watched = this.#watchFetch();
+        if (watched) return watched;
+      }
+      const before = executor.retired;
+      const stop = this.#act(executor.slice(shadowed || trapping || passing ? 1 : rest));
+      if (executor.retired !== before) {
+        if (passing) state.set32(LOCAL.ODD_PASSES, 0);
+        if (shadowed) executor.endShadows();
+        if (state.get32(REG.FLAGS) & FLAG.RF) state.set32(REG.FLAGS, state.get32(REG.FLAGS) & ~FLAG.RF);
+        if (trapping) {
+          const trapped = this.#singleStep();
+          if (trapped) return trapped;
+        }
+      }
+      if (stop) return stop;
+    }
+  }
+
+  /** What the end of a slice asks for; null: go on. */
+  #act(end: SliceEnd): CoreStop | null {
+    switch (end.kind) {
+      case "budget":
+        return null;
+      case "system":
+        return this.#system(end.record);
+      case "fault":
+        return this.#fault(end.fault);
+      case "odd-page":
+        return this.#oddAccess(end.fetch);
+      case "watch":
+        return this.#watched("load");
+      case "break": {
+        const callback = this.#onBreak;
+        this.breakAt(null, null);
+        callback?.(this.state.rip);
+        // Back to the platform: what the callback raised belongs to this boundary.
+        return { kind: "budget" };
+      }
+    }
+  }
+
+  #system(record: number): CoreStop | null {
+    const { state, executor } = this;
+    const instruction = executor.code.systemInstruction(record);
+    const operation = systemOperations[instruction.system];
+    if (!operation) throw new Error(`no operation ${instruction.system}`);
+    const shadow = state.get32(REG.INTERRUPTIBILITY) & SHADOWS;
+    try {
+      if (operation(this.#environment, instruction) === "next") {
+        const next = state.rip + BigInt(instruction.length);
+        state.rip = state.longMode ? BigInt.asUintN(64, next) : next & 0xffff_ffffn;
+      }
+    } catch (thrown) {
+      return this.#thrown(thrown);
+    }
+    this.#completed();
+    if (shadow) executor.endShadows();
+    return null;
+  }
+
+  /** One instruction outside the executor is done. */
+  #completed(): void {
+    this.executor.ticks++;
+    this.executor.retired++;
+  }
+
+  #thrown(thrown: unknown): CoreStop | null {
+    if (thrown instanceof CpuException || thrown instanceof VmExitSignal) return this.#fault(thrown);
+    if (thrown instanceof OddPageSignal) return this.#oddAccess(false);
+    if (thrown instanceof SoftwareEvent) {
+      const stop = this.#deliver(thrown.event);
+      if (!stop) this.#completed();
+      return stop;
+    }
+    throw thrown;
+  }
+
+  #fault(fault: CpuException | VmExitSignal): CoreStop | null {
+    if (fault instanceof VmExitSignal) return this.#vmExit(fault);
+    const info = fault.vector | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT);
+    return this.#deliver({ info, errorCode: fault.errorCode, address: fault.address, instructionLength: 0 });
+  }
+
+  #vmExit(signal: VmExitSignal): CoreStop | null {
+    const exit = Object.assign(newExit(), signal.exit);
+    this.#exit = exit;
+    const convertible = exit.reason === EXIT_EPT_VIOLATION && (this.state.get32(LOCAL.FAULT_CODE) & CONVERTIBLE) !== 0;
+    if (convertible && raiseVirtualizationException(this.#environment, exit)) {
+      return this.#deliver({ info: VECTOR.VE | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT), errorCode: null, address: 0n, instructionLength: 0 });
+    }
+    if (exit.instructionLength !== 0 && exit.idtVectoringInfo === 0) {
+      this.#exitNext = BigInt.asUintN(64, this.state.rip + BigInt(exit.instructionLength));
+    }
+    return { kind: "vm-exit", exit };
+  }
+
+  /** Delivers an event through the IDT; what happens on the way is the core's next stop. */
+  #deliver(event: DeliveredEvent): CoreStop | null {
+    try {
+      if (deliverEvent(this.#environment, event) === "triple-fault") {
+        if (!this.#guest) return { kind: "triple-fault" };
+        this.#exit = newExit();
+        this.#exit.reason = EXIT_TRIPLE_FAULT;
+        return { kind: "vm-exit", exit: this.#exit };
+      }
+      return null;
+    } catch (thrown) {
+      return this.#thrown(thrown);
+    }
+  }
+
+  #injectEntryEvent(): CoreStop | null {
+    const { interruptionInfo: info, errorCode, instructionLength } = this.entryEvent;
+    if (!(info & INTERRUPTION.VALID)) return null;
+    this.entryEvent.interruptionInfo = 0;
+    return this.#deliver({
+      info: info & 0x7ff,
+      errorCode: info & INTERRUPTION.ERROR_CODE ? errorCode : null,
+      address: this.state.get(REG.CR2),
+      instructionLength,
+    });
+  }
+
+  #virtualInterrupt(): CoreStop | null {
+    if (!this.#guest) return null;
+    const { state } = this;
+    if (!(state.get32(REG.FLAGS) & FLAG.IF) || state.get32(REG.INTERRUPTIBILITY) & SHADOWS) return null;
+    if (pendingVirtualInterrupt(this.#environment) < 0) return null;
+    const vector = acceptVirtualInterrupt(this.#environment);
+    return this.#deliver({ info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT), errorCode: null, address: 0n, instructionLength: 0 });
+  }
+
+  #singleStep(): CoreStop | null {
+    const { state } = this;
+    state.set(REG.DR + 32, state.get(REG.DR + 32) | DR6_BS);
+    return this.#deliver({ info: VECTOR.DB | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT), errorCode: null, address: 0n, instructionLength: 0 });
+  }
+
+  #oddAccess(fetch: boolean): CoreStop {
+    const { state } = this;
+    const code = state.get32(LOCAL.FAULT_CODE);
+    const access = !(code & FINAL_ACCESS) ? "walk" : fetch || code & 4 ? "fetch" : code & 2 ? "store" : "load";
+    const length = access === "walk" ? 8 : access === "fetch" ? 1 : state.get32(LOCAL.ACCESS_BYTES);
+    return { kind: "odd-access", hpa: Number(state.get(LOCAL.FAULT_HPA)), length, access, keyId: state.get32(LOCAL.KEY_ID) };
+  }
+
+  #watched(access: "load" | "fetch"): CoreStop {
+    const { state } = this;
+    return { kind: "watch", gpa: Number(state.get(LOCAL.FAULT_GPA)), hpa: Number(state.get(LOCAL.FAULT_HPA)), access };
+  }
+
+  /** The fetch of the instruction at RIP, if it is from a private page. */
+  #watchFetch(): CoreStop | null {
+    const { state } = this;
+    const linear = state.longMode ? state.rip : (state.rip + state.get(LOCAL.CODE_BASE)) & 0xffff_ffffn;
+    const at = this.executor.exports.translate(linear, ACCESS_FETCH) >>> 0;
+    if (at === 0) return null;
+    state.set(LOCAL.FAULT_HPA, BigInt(at - RAM_BASE));
+    return this.#watched("fetch");
+  }
+}

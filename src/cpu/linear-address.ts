@@ -1,0 +1,33 @@
+import { CpuException, VECTOR } from "./faults.js";
+import type { Instruction } from "./isa/instruction.js";
+import { REG, SEG, SEG_SIZE, SEGMENT } from "./layout.js";
+import type { CpuState } from "./state.js";
+
+const UNUSABLE = 0x1_0000;
+const EXPAND_DOWN_MASK = 0xc;
+const EXPAND_DOWN = 4;
+const RIP = 16;
+
+/** Linear address of an instruction's memory operand; #GP(0) or #SS(0) if it is not canonical or beyond the limit. */
+export function linearAddress(state: CpuState, instruction: Instruction, bytes: number): bigint {
+  const { memory } = instruction;
+  if (!memory) throw new Error(`${instruction.mnemonic} has no memory operand`);
+  let offset = memory.displacement;
+  if (memory.base === RIP) offset += state.rip + BigInt(instruction.length);
+  else if (memory.base >= 0) offset += state.gpr(memory.base);
+  if (memory.index >= 0) offset += state.gpr(memory.index) << BigInt(memory.scale);
+  offset = BigInt.asUintN(instruction.addressSize * 8, offset);
+  const vector = memory.segment === SEGMENT.SS ? VECTOR.SS : VECTOR.GP;
+  const at = REG.SEGMENTS + memory.segment * SEG_SIZE;
+  if (state.longMode) {
+    const linear = BigInt.asUintN(64, memory.segment >= SEGMENT.FS ? offset + state.get(at + SEG.BASE) : offset);
+    if (BigInt.asUintN(64, BigInt.asIntN(48, linear)) !== linear) throw new CpuException(vector, 0);
+    return linear;
+  }
+  const rights = state.get32(at + SEG.RIGHTS);
+  const limit = BigInt(state.get32(at + SEG.LIMIT));
+  const last = offset + BigInt(bytes - 1);
+  const outside = (rights & EXPAND_DOWN_MASK) === EXPAND_DOWN ? offset <= limit : last > limit;
+  if (rights & UNUSABLE || outside) throw new CpuException(vector, 0);
+  return BigInt.asUintN(32, offset + state.get(at + SEG.BASE));
+}
