@@ -55,12 +55,11 @@ export function directBoot({ kernel: file, initrd, cmdline, memory, vcpus }: Dir
     { name: "parameters", gpa: SHIM.PARAMETERS, bytes: parameters },
     { name: "shim", gpa: SHIM.CODE, bytes: assembleShim() },
   ];
+  const span = { gpa: 0, size: memory };
   return {
     regions: [...shim, ...ram],
-    memory: [
-      { gpa: 0, size: memory },
-      { gpa: SHIM.BASE, size: SHIM.END - SHIM.BASE },
-    ],
+    memory: [span, { gpa: SHIM.BASE, size: SHIM.END - SHIM.BASE }],
+    preFault: [span],
   };
 }
 
