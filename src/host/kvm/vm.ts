@@ -84,6 +84,7 @@ export class Vm implements TdOwner {
   userSpaceMsrMask = 0;
   readonly bootCpuId = 0;
   readonly #exits = new Map<number, number>();
+  readonly #files: { readonly file: GuestMemfd; readonly forget: () => void }[] = [];
   readonly #pidPages: number[] = [];
   #pidNext = PAGE_SIZE;
   /** What became of the VM's pages; null before `destroy`. */
@@ -161,7 +162,9 @@ export class Vm implements TdOwner {
   createGuestMemfd({ size, flags = 0 }: { readonly size: number; readonly flags?: number }): GuestMemfd | number {
     if (this.vmDead) return -ERRNO.EIO;
     if (flags !== 0 || size <= 0 || !isPageAligned(size)) return -ERRNO.EINVAL;
-    return new GuestMemfd(this.kernel.pages, size);
+    const file = new GuestMemfd(this.kernel.pages, size);
+    this.#files.push({ file, forget: this.kernel.memoryFailure.addFile(file) });
+    return file;
   }
 
   /** KVM_SET_MEMORY_ATTRIBUTES: what is mapped the other way goes. */
@@ -307,6 +310,14 @@ export class Vm implements TdOwner {
   /** How often kvm_exit was met, by the kernel's name of the basic reason. */
   get exitCounts(): Readonly<Record<string, number>> {
     return Object.fromEntries([...this.#exits].map(([basic, count]) => [exitCountName(basic), count]));
+  }
+
+  /** The guest_memfds of this VM, closed or not; from now on the kernel's memory failure does not know them. */
+  takeFiles(): GuestMemfd[] {
+    return this.#files.splice(0).map(({ file, forget }) => {
+      forget();
+      return file;
+    });
   }
 
   /** Gives back the pages of the posted-interrupt descriptors. */

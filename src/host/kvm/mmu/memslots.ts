@@ -87,11 +87,6 @@ export class Memslots {
     this.#last = undefined;
   }
 
-  /** The files that slots are bound to. */
-  get guestMemfds(): ReadonlySet<GuestMemfd> {
-    return new Set(this.#slots.flatMap((slot) => (slot.gmem === null ? [] : [slot.gmem])));
-  }
-
   #check(region: UserspaceMemoryRegion2, maxGfn: number): number {
     const { flags, slot, memorySize, guestPhysAddr, userspaceAddr } = region;
     // Read-only slots and dirty logging are not to be had for private memory; a TD's slots have neither.

@@ -17,6 +17,8 @@ export interface SecureEpt {
   mapPage(gpa: number, hpa: number): number;
   /** Unmaps a page and gives it back to the host. */
   unmapPage(gpa: number, hpa: number): number;
+  /** A page that could not be unmapped stays in the mirror, so that it can be reclaimed when the TD's KeyID is gone. */
+  readonly keepsFailed: boolean;
 }
 
 /** Table of leaf entries: PFNs of 512 adjacent guest pages, 0 where nothing is mapped. */
@@ -96,6 +98,7 @@ export class MirrorTables {
     const pfn = table.pfns[gfn % ENTRIES] ?? 0;
     if (pfn === 0) return 0;
     const error = this.sept.unmapPage(gfn * PAGE_SIZE, hpaOf(pfn));
+    if (error !== 0 && this.sept.keepsFailed) return error;
     table.pfns[gfn % ENTRIES] = 0;
     table.used--;
     this.mapped--;

@@ -11,6 +11,8 @@ import { isBusy, TD_STATE, type Td } from "./td.js";
 export class TdMemory implements SecureEpt {
   /** HPA of what the next page to be added is copied from; null: nothing may be added. */
   source: number | null = null;
+  /** Pages that could not be unmapped. */
+  readonly #pinned = new Set<number>();
 
   constructor(private readonly td: Td) {}
 
@@ -42,7 +44,7 @@ export class TdMemory implements SecureEpt {
       const status = td.leaves.memPageAdd(td.tdr, gpa, hpa, this.source);
       if (status !== 0n) return this.#mapError("TDH.MEM.PAGE.ADD", status);
     }
-    if (td.kernel.profile === "linux-6.16") td.kernel.pages.getPage(hpa);
+    if (!this.keepsFailed) td.kernel.pages.getPage(hpa);
     return 0;
   }
 
@@ -51,13 +53,31 @@ export class TdMemory implements SecureEpt {
     const { td } = this;
     const unmapped = td.hkidAssigned ? this.#remove(gpa, hpa) : this.#reclaim(hpa);
     if (!unmapped) {
-      // Nobody knows what the module still does with the page: it stays away from the allocator.
-      if (td.kernel.profile !== "linux-6.16") td.kernel.pages.getPage(hpa);
+      this.#pin(hpa);
       return -ERRNO.EIO;
     }
     td.kernel.hardware.memory.host.fill(hpa, PAGE_SIZE, 0);
-    if (td.kernel.profile === "linux-6.16") td.kernel.pages.freePage(hpa, td.tdx.lp.id);
+    this.#unpin(hpa);
     return 0;
+  }
+
+  get keepsFailed(): boolean {
+    return this.td.kernel.profile !== "linux-6.16";
+  }
+
+  /**
+   * Nobody knows what the module still does with the page: it stays away from the allocator, whatever its file does. The old
+   * kernel holds every page that is mapped.
+   */
+  #pin(hpa: number): void {
+    if (!this.keepsFailed || this.#pinned.has(hpa)) return;
+    this.#pinned.add(hpa);
+    this.td.kernel.pages.getPage(hpa);
+  }
+
+  #unpin(hpa: number): void {
+    if (this.keepsFailed && !this.#pinned.delete(hpa)) return;
+    this.td.kernel.pages.freePage(hpa, this.td.tdx.lp.id);
   }
 
   #remove(gpa: number, hpa: number): boolean {

@@ -20,10 +20,14 @@ export function destroyVm(vm: Vm): TeardownReport {
   const { td, kernel } = vm;
   const { id: lp } = td.tdx.lp;
   for (const vcpu of vm.vcpus) vcpu.apic.timer.stop();
-  for (const vcpu of vm.vcpus) kernel.stopTick(vcpu.cpu);
-  if (kernel.profile !== "linux-6.16") releaseHkid(td);
+  for (const vcpu of vm.vcpus) {
+    kernel.stopTick(vcpu.cpu);
+    kernel.vmmThreads.splice(kernel.vmmThreads.indexOf(vcpu.task), 1);
+  }
+  const hkidFirst = kernel.profile !== "linux-6.16";
+  if (hkidFirst) releaseHkid(td);
   const report = closeFiles(vm, lp);
-  releaseHkid(td);
+  if (!hkidFirst) releaseHkid(td);
   if (!td.hkidAssigned) for (const page of vm.mmu.mirror.tablePages.splice(0)) reclaimControlPage(td, page);
   vm.mmu.destroy(lp);
   for (const vcpu of vm.vcpus) freeVcpu(vcpu);
@@ -32,10 +36,10 @@ export function destroyVm(vm: Vm): TeardownReport {
   return report;
 }
 
-/** Closes every guest_memfd of the VM's slots, which zaps what is mapped of it. */
+/** Closes every guest_memfd of the VM, which zaps what is mapped of it. */
 function closeFiles(vm: Vm, lp: number): TeardownReport {
   const total = { returned: 0, withheld: [] as number[], referenced: [] as number[] };
-  for (const file of vm.mmu.slots.guestMemfds) {
+  for (const file of vm.takeFiles()) {
     const report: FreeReport = file.close(lp);
     total.returned += report.returned;
     total.withheld.push(...report.withheld);
