@@ -333,7 +333,7 @@ const SIMD_BINARY = {
   i8x16Eq: 35, i8x16GtS: 39,
   i16x8Eq: 45, i16x8GtS: 49,
   i32x4Eq: 55, i32x4GtS: 59,
-  i64x2Eq: 214, i64x2GtS: 219,
+  i64x2Eq: 214, i64x2GtS: 217,
   and: 78, andnot: 79, or: 80, xor: 81,
   i8x16NarrowS: 101, i8x16NarrowU: 102,
   i8x16Add: 110, i8x16AddSatS: 111, i8x16AddSatU: 112, i8x16Sub: 113, i8x16SubSatS: 114, i8x16SubSatU: 115,

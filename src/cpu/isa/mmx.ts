@@ -39,8 +39,10 @@ function moveAcross(m: Meaning): void {
   enterMmx(m);
 }
 
+/** EMMS. TOP becomes 0 as with every other MMX instruction. */
 function empty(m: Meaning): void {
   m.requireMmx();
+  enterMmx(m);
   m.f.emit(store.i32_16(i32(REG.FTW), i32(ALL_EMPTY)));
 }
 

@@ -11,7 +11,7 @@ export const ZERO: V128 = v128(0n, 0n);
 const NOT_TOP = 0xc7ff;
 const ALL_VALID = 0;
 
-/** Every MMX instruction but EMMS makes TOP 0 and all x87 registers valid. */
+/** Every MMX instruction makes TOP 0 and, EMMS excepted, all x87 registers valid. */
 export function enterMmx(m: Meaning): void {
   m.f.emit(store.i32_16(i32(REG.FSW), load.i32_16U(i32(REG.FSW)).and(NOT_TOP)));
   m.f.emit(store.i32_16(i32(REG.FTW), i32(ALL_VALID)));
