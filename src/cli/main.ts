@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { SMALL_TDS } from "../guests/small-tds.js";
 import { createMachine } from "./create-machine.js";
 import { internalTrouble, STATUS, systemCode, UserError, usageError } from "./errors.js";
 import { fetchGuests, listGuests, removeGuests } from "./guests-command.js";
 import { runCommand } from "./run-command.js";
 import { parseRunRequest, RUN_DEFAULTS, type RunOptions } from "./run-request.js";
-import { SMALL_TDS } from "./small-tds.js";
 import { Speaker } from "./speaker.js";
 import { tourCommand } from "./tour-command.js";
 

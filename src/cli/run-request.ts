@@ -1,4 +1,6 @@
+import type { HostProfile } from "../host/mm/host-profile.js";
 import type { InjectionSpec } from "../observe/injection/grammar.js";
+import type { ModuleProfile } from "../tdx-module/index.js";
 import { usageError } from "./errors.js";
 import { findFamily, GUEST_FAMILIES, type GuestFamily } from "./guests/catalogue.js";
 import {
@@ -12,8 +14,8 @@ import {
   parseSwitch,
 } from "./options.js";
 
-export const MODULE_PROFILES = ["1.5", "1.0", "changelog"] as const;
-export const HOST_PROFILES = ["fixed", "linux-6.16"] as const;
+export const MODULE_PROFILES: readonly ModuleProfile[] = ["1.5", "1.0", "changelog"];
+export const HOST_PROFILES: readonly HostProfile[] = ["fixed", "linux-6.16"];
 
 /** The command line that Debian's guests get when none is given. */
 export const DEFAULT_APPEND = "console=ttyS0 panic=-1";
@@ -62,8 +64,8 @@ export interface RunRequest {
   readonly append: string;
   readonly memory: number;
   readonly vcpus: number;
-  readonly moduleProfile: (typeof MODULE_PROFILES)[number];
-  readonly hostProfile: (typeof HOST_PROFILES)[number];
+  readonly moduleProfile: ModuleProfile;
+  readonly hostProfile: HostProfile;
   readonly emca: boolean;
   readonly filter: boolean;
   readonly seed: bigint;

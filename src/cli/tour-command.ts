@@ -1,3 +1,5 @@
+import { story, storyAnswer } from "../guests/behaviours/story.js";
+import { SMALL_TDS } from "../guests/small-tds.js";
 import { parseInjection } from "../observe/injection/grammar.js";
 import type { InjectionScheduler } from "../observe/injection/scheduler.js";
 import { Story, type StoryLine } from "../observe/story.js";
@@ -9,7 +11,6 @@ import { obtainGuest } from "./guests/fetch.js";
 import type { Machine, MachineFactory } from "./machine.js";
 import { runCommand } from "./run-command.js";
 import { parseRunRequest, RUN_DEFAULTS } from "./run-request.js";
-import { SMALL_TDS } from "./small-tds.js";
 import type { Speaker, Style } from "./speaker.js";
 import { debianAnswer, TOUR_RC, TOUR_TEXT } from "./tour-script.js";
 
@@ -37,27 +38,23 @@ export async function tourCommand(speaker: Speaker, createMachine: MachineFactor
 }
 
 async function chooseActor(speaker: Speaker, small: boolean): Promise<Actor> {
-  if (small) return smallActor();
+  if (small) return SMALL;
   try {
     await obtainGuest(new GuestCache(), requireFamily(DEBIAN.guest), (line) => speaker.say(line));
     return DEBIAN;
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     speaker.warn(`${error.message}; a small TD of our own tells the same story`);
-    return smallActor();
+    return SMALL;
   }
 }
 
-function smallActor(): Actor {
-  const story = SMALL_TDS.find(({ name }) => name === "story");
-  if (story === undefined) throw new UserError("NO_GUEST", "there is no small TD named story", "reinstall the package");
-  return {
-    guest: story.name,
-    introduction: "A small TD of our own starts; its console follows.",
-    answer: "",
-    smisAfter: [1_000_000, 5_000_000, 10_000_000],
-  };
-}
+const SMALL: Actor = {
+  guest: story.name,
+  introduction: "A small TD of our own starts; its console follows.",
+  answer: storyAnswer(),
+  smisAfter: [1_000_000, 5_000_000, 10_000_000],
+};
 
 const LINE_FEED = 0x0a;
 /** Instructions from the words "going on" to the memory error. */
@@ -92,17 +89,17 @@ class Tour {
       SMALL_TDS.map(({ name }) => name),
     );
     this.#chapter(actor.introduction);
-    let story: Story | undefined;
+    let followed: Story | undefined;
     const { status, outcome } = await runCommand(request, speaker, createMachine, {
       ...(actor.rc === undefined ? {} : { rc: actor.rc }),
       noInput: true,
       attach: (machine, scheduler) => {
-        story = new Story(machine.events, (line) => this.#tell(line));
+        followed = new Story(machine.events, (line) => this.#tell(line));
         machine.onConsole((bytes) => this.#listen(bytes, machine, scheduler));
       },
     });
-    if (outcome.outcome === "stopped" || story === undefined) return status;
-    return this.#conclude(story, outcome.outcome);
+    if (outcome.outcome === "stopped" || followed === undefined) return status;
+    return this.#conclude(followed, outcome.outcome);
   }
 
   #listen(bytes: Uint8Array, machine: Machine, scheduler: InjectionScheduler): void {
@@ -137,11 +134,12 @@ class Tour {
     this.#chapter(right ? "The answer is right: the SMIs have changed nothing." : "The answer is WRONG.");
   }
 
-  #conclude(story: Story, outcome: string): number {
+  #conclude(followed: Story, outcome: string): number {
     const faults: string[] = [];
     if (this.#answer !== this.actor.answer) faults.push("the guest did not compute the right answer");
-    if (story.plainSmis < this.actor.smisAfter.length) faults.push("a plain SMI did not take its whole way");
-    if (!story.fatalStoryComplete) faults.push(`these steps are missing: ${story.missing.join(", ") || "(order)"}`);
+    if (followed.plainSmis < this.actor.smisAfter.length) faults.push("a plain SMI did not take its whole way");
+    if (!followed.fatalStoryComplete)
+      faults.push(`these steps are missing: ${followed.missing.join(", ") || "(order)"}`);
     if (outcome !== "td-fatal") faults.push(`the run ended as ${outcome}, not td-fatal`);
     if (faults.length > 0) {
       this.speaker.fail(`the tour did not go as it should: ${faults.join("; ")}`, "");

@@ -1,3 +1,5 @@
+import type { HostProfile } from "../host/mm/host-profile.js";
+import type { ModuleProfile } from "../tdx-module/index.js";
 import type { InjectionRecord } from "./injection/scheduler.js";
 
 /** How a run ended. */
@@ -50,7 +52,7 @@ export interface RunConfig {
   readonly vcpus: number;
   readonly append: string;
   readonly seed: bigint;
-  readonly profiles: { readonly module: string; readonly host: string };
+  readonly profiles: { readonly module: ModuleProfile; readonly host: HostProfile };
   readonly emca: boolean;
   readonly filter: boolean;
 }

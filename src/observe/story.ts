@@ -122,6 +122,8 @@ export class Story {
   }
 
   #hear(event: MachineEvent): void {
+    // The module tells of its own SEAMRET; what counts here is what the processor does at it.
+    if (event.event === "seamret" && event.layer !== "platform") return;
     if (event.event === "smi-latched" || event.event === "mca-logged") this.#begin();
     if (!this.#following || (this.#inTeardown && !event.event.startsWith("page-"))) return;
     if (event.event === "kvm-userspace-exit") this.#inTeardown = true;
