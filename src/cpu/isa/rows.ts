@@ -13,6 +13,7 @@ import { sse4StringRows } from "./sse4-string.js";
 import { stackRows } from "./stack.js";
 import { stringRows } from "./string.js";
 import { systemRows } from "./system.js";
+import { x87ControlRows } from "./x87-control.js";
 
 /** The whole instruction table. */
 export function isaRows(): readonly IsaRow[] {
@@ -25,6 +26,7 @@ export function isaRows(): readonly IsaRow[] {
     ...stackRows,
     ...stringRows,
     ...systemRows,
+    ...x87ControlRows,
     ...sseMoveRows,
     ...sseIntegerRows,
     ...sse4Rows,
