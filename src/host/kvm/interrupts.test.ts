@@ -142,8 +142,6 @@ describe("HLT", () => {
 
   it("sleeps until the TSC deadline, which comes as a host interrupt and is then posted", () => {
     const td = makeTd();
-    td.vm.td.tscMultiplier = 1n << 48n;
-    td.vm.td.tscOffset = 1000n;
     const seen: number[] = [];
     td.machine.clock.now = 500;
     run(

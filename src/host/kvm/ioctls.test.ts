@@ -84,6 +84,8 @@ describe("KVM_TDX_INIT_VM", () => {
       "MNG_KEY_CONFIG",
       ...Array(6).fill("MNG_ADDCX"),
       "MNG_INIT",
+      "MNG_RD",
+      "MNG_RD",
     ]);
     expect(machine.calls.map(({ lp }) => lp).slice(1, 3)).toEqual([0, 1]);
     expect(vm.td.hkid).toBe(GLOBAL_KEY_ID + 1);

@@ -5,6 +5,7 @@ import { X2APIC_MSR } from "../../arch/msr.js";
 import { TDH } from "../../arch/tdx-abi.js";
 import { EXIT_REASON, INTERRUPTION } from "../../arch/vmx.js";
 import { GPR } from "../../platform/seam.js";
+import type { SigBus } from "../mm/task.js";
 import { failedInstructionStatus } from "../tdx/seamcaller.js";
 import {
   handleExit,
@@ -30,18 +31,25 @@ const MASK_64 = 0xffff_ffff_ffff_ffffn;
 export function runVcpu(vcpu: Vcpu): number {
   const { vm } = vcpu;
   if (vm.vmDead) return -ERRNO.EIO;
-  const { kernel } = vm;
+  const { kernel, td } = vm;
   const { cpu } = vcpu;
-  const before = cpu.current;
-  const hereBefore = vm.td.tdx.lp;
+  const { current } = cpu;
+  const { lp } = td.tdx;
   cpu.current = vcpu.task;
-  vm.td.tdx.lp = cpu.lp;
-  load(vcpu);
-  const result = runLoaded(vcpu);
-  put(vcpu);
-  const signal = vcpu.task.returnToUser();
-  cpu.current = before;
-  vm.td.tdx.lp = hereBefore;
+  td.tdx.lp = cpu.lp;
+  let signal: SigBus | null;
+  let result: number;
+  try {
+    load(vcpu);
+    result = runLoaded(vcpu);
+    put(vcpu);
+    signal = vcpu.task.returnToUser();
+  } finally {
+    // A processor or a host that stopped leaves by an exception.
+    vcpu.mode = MODE.OUTSIDE_GUEST;
+    cpu.current = current;
+    td.tdx.lp = lp;
+  }
   if (vcpu.wants("kvm-userspace-exit")) traceUserspaceExit(vcpu, result);
   if (signal !== null) kernel.deliverSignal(vcpu.task, signal);
   return result;

@@ -5,7 +5,7 @@ import {
   KVM_TDX,
   KVM_X86_TDX_VM,
 } from "../../arch/kvm-uapi.js";
-import { SYS_FIELD } from "../../arch/linux-tdx-fields.js";
+import { SYS_FIELD, TD_FIELD } from "../../arch/linux-tdx-fields.js";
 import { MSR } from "../../arch/msr.js";
 import { TDH, TDX_FEATURES0 } from "../../arch/tdx-abi.js";
 import { Clock } from "../../platform/clock.js";
@@ -73,6 +73,12 @@ const SYS_VALUES = new Map<bigint, bigint>([
   [SYS_FIELD.CPUID_CONFIG_LEAVES + 1n, 0xffff_ffff_8000_0008n],
   [SYS_FIELD.CPUID_CONFIG_VALUES + 2n, 0x0000_0200_0000_0000n],
   [SYS_FIELD.CPUID_CONFIG_VALUES + 3n, 0n],
+]);
+
+/** The TSC of a test TD is 1000 ahead of the clock. */
+const TD_VALUES = new Map<bigint, bigint>([
+  [TD_FIELD.TSC_OFFSET, 1000n],
+  [TD_FIELD.TSC_MULTIPLIER, 1n << 48n],
 ]);
 
 class FlatMemory implements HardwareMemory {
@@ -247,7 +253,14 @@ const DEFAULT_ANSWERS = new Map<number, SeamcallAnswer>([
       return 0n;
     },
   ],
-  [TDH.MNG_RD, () => 0xc000_0c02_0000_0000n],
+  [
+    TDH.MNG_RD,
+    (regs) => {
+      const value = TD_VALUES.get(regs[GPR.RDX] ?? 0n);
+      regs[GPR.R8] = value ?? 0n;
+      return value === undefined ? 0xc000_0c02_0000_0000n : 0n;
+    },
+  ],
   [
     TDH.VP_RD,
     (regs) => {

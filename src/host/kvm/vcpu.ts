@@ -379,9 +379,8 @@ export class Vcpu implements IrqTarget, LapicHost, MsrOwner {
   tscToNs(tsc: bigint): number {
     const { tscOffset, tscMultiplier } = this.vm.td;
     const host = BigInt.asUintN(64, tsc - tscOffset);
-    if (host >> 63n !== 0n) return 0;
-    const multiplier = tscMultiplier === 0n ? 1n << 48n : tscMultiplier;
-    return Number(((host << 48n) + multiplier - 1n) / multiplier);
+    if (host >> 63n !== 0n || tscMultiplier === 0n) return 0;
+    return Number(((host << 48n) + tscMultiplier - 1n) / tscMultiplier);
   }
   createTimer(callback: () => void): HrTimer {
     return new HrTimer(this.#cpu.timers, callback);

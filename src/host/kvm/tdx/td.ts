@@ -1,5 +1,6 @@
 import { ERRNO } from "../../../arch/errno.js";
 import { LINUX_TDX_STATUS, TDX_SEAMCALL_STATUS_MASK } from "../../../arch/linux-tdx-errno.js";
+import { TD_FIELD } from "../../../arch/linux-tdx-fields.js";
 import type { HostKernel } from "../../kernel.js";
 import type { TdxLeaves } from "../../tdx/leaves.js";
 import { seamcallErrorText } from "../../tdx/status-name.js";
@@ -130,7 +131,17 @@ export class Td {
     giveBack([params]);
     if (statusClass(status) === LINUX_TDX_STATUS.OPERAND_INVALID) return { error: -ERRNO.EINVAL, hwError: status };
     if (status !== 0n) return { error: this.#creationError("TDH.MNG.INIT", status), hwError: 0n };
+    this.tscOffset = this.#read(TD_FIELD.TSC_OFFSET);
+    this.tscMultiplier = this.#read(TD_FIELD.TSC_MULTIPLIER);
     return { error: 0, hwError: 0n };
+  }
+
+  /** TDH.MNG.RD; a failure bugs the VM and reads as 0. */
+  #read(field: bigint): bigint {
+    const status = this.leaves.mngRd(this.tdr, field);
+    if (status === 0n) return this.leaves.value;
+    this.bugOn(`TDH.MNG.RD[0x${field.toString(16)}]`, status);
+    return 0n;
   }
 
   #creationError(leaf: string, status: bigint): number {
