@@ -1,6 +1,7 @@
 import { SLEEP, SLEEP_TYPE_S5 } from "../../arch/acpi.js";
 import * as x from "../../arch/assembler/index.js";
 import { Assembler, byte, type Label, qword } from "../../arch/assembler/index.js";
+import { X2APIC_MSR } from "../../arch/msr.js";
 import { ACPI_SLEEP_CONTROL, COM1 } from "../../vmm/ports.js";
 import { acceptMemory } from "../../vmm/shim/accept-memory.js";
 import { putFatalText, reportFatalError } from "../../vmm/shim/fatal-error.js";
@@ -28,6 +29,11 @@ export class GuestCode {
     const label = this.asm.label("text");
     this.#strings.push({ label, text: `${text}\0` });
     this.asm.lea(x.rsi, byte(label));
+    this.asm.call(this.#putString);
+  }
+
+  /** Prints the text with a zero at its end that RSI points to. */
+  printAt(): void {
     this.asm.call(this.#putString);
   }
 
@@ -77,6 +83,30 @@ export class GuestCode {
   /** Writes an MSR that the host emulates. The value: immediate, or what R13 holds. */
   writeMsr(index: number, value?: number | bigint): void {
     this.vmcall("WRMSR", index, value);
+  }
+
+  /** Leaves an interrupt's handler: end of interrupt, by the x2APIC register that the processor virtualises. */
+  returnFromInterrupt(): void {
+    const { asm } = this;
+    asm.push(x.rax);
+    asm.push(x.rcx);
+    asm.push(x.rdx);
+    asm.mov(x.ecx, X2APIC_MSR.EOI);
+    asm.xor(x.eax, x.eax);
+    asm.xor(x.edx, x.edx);
+    asm.op("wrmsr");
+    asm.pop(x.rdx);
+    asm.pop(x.rcx);
+    asm.pop(x.rax);
+    asm.op("iretq");
+  }
+
+  /** Sleeps until an interrupt comes, and takes it. Interrupts are off before and after. */
+  waitForInterrupt(): void {
+    this.vmcall("HLT", 0);
+    this.asm.op("sti");
+    this.asm.op("nop");
+    this.asm.op("cli");
   }
 
   /** The routines, descriptors and texts behind the code, and the reset vector. */
