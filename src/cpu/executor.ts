@@ -101,7 +101,10 @@ export class Executor {
 
   /** To be called when the mode of the processor may have changed. */
   modeChanged(): void {
+    const before = this.#mode;
     this.#mode = enterMode(this.state);
+    // The fetch TLB holds offset indexes, of which 64-bit code has its own.
+    if ((before === 64) !== (this.#mode === 64)) this.flushNonGlobal();
     if (this.#mode !== 64 && this.#mode !== this.#legacyMode) {
       // The table of 16- and 32-bit code holds one of the two at a time.
       this.#legacyMode = this.#mode;
