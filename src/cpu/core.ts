@@ -1,18 +1,18 @@
 import { Executor, type SliceEnd } from "./executor.js";
 import { CpuException, VECTOR, VmExitSignal } from "./faults.js";
 import type { GuestControls } from "./guest-cpu.js";
-import { deliverEvent, type DeliveredEvent } from "./interrupts/deliver.js";
+import { type DeliveredEvent, deliverEvent } from "./interrupts/deliver.js";
 import { syncPostedInterrupts } from "./interrupts/posted.js";
 import { acceptVirtualInterrupt, pendingVirtualInterrupt } from "./interrupts/virtual-apic.js";
 import { raiseVirtualizationException } from "./interrupts/virtualization-exception.js";
-import { linearAddress } from "./linear-address.js";
 import { LOCAL, RAM_BASE, REG } from "./layout.js";
+import { linearAddress } from "./linear-address.js";
 import { OddPageSignal } from "./linear-memory.js";
 import { nextRandom } from "./random.js";
 import type { CpuState } from "./state.js";
 import type { CpuEnvironment, LinearMemory } from "./system/environment.js";
-import { SoftwareEvent } from "./system/software-event.js";
 import { systemOperations } from "./system/operations.js";
+import { SoftwareEvent } from "./system/software-event.js";
 import type { EntryEvent, VmExit } from "./vm-exit.js";
 
 /** Why `run` returned. */
@@ -30,7 +30,14 @@ export type CoreStop =
   | { readonly kind: "watch"; readonly gpa: number; readonly hpa: number; readonly access: "load" | "fetch" };
 
 const INTERRUPTION = { VALID: 0x8000_0000, ERROR_CODE: 0x800, TYPE_SHIFT: 8 } as const;
-const TYPE = { EXTERNAL: 0, NMI: 2, HARDWARE: 3, SOFTWARE_INTERRUPT: 4, PRIVILEGED_SOFTWARE: 5, SOFTWARE_EXCEPTION: 6 } as const;
+const TYPE = {
+  EXTERNAL: 0,
+  NMI: 2,
+  HARDWARE: 3,
+  SOFTWARE_INTERRUPT: 4,
+  PRIVILEGED_SOFTWARE: 5,
+  SOFTWARE_EXCEPTION: 6,
+} as const;
 const EXIT_TRIPLE_FAULT = 2;
 const EXIT_EPT_VIOLATION = 48;
 const FLAG = { TF: 0x100, IF: 0x200, RF: 0x1_0000 } as const;
@@ -318,7 +325,12 @@ export class Core {
     this.#exit = exit;
     const convertible = exit.reason === EXIT_EPT_VIOLATION && (this.state.get32(LOCAL.FAULT_CODE) & CONVERTIBLE) !== 0;
     if (convertible && raiseVirtualizationException(this.#environment, exit)) {
-      return this.#deliver({ info: VECTOR.VE | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT), errorCode: null, address: 0n, instructionLength: 0 });
+      return this.#deliver({
+        info: VECTOR.VE | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT),
+        errorCode: null,
+        address: 0n,
+        instructionLength: 0,
+      });
     }
     if (exit.instructionLength !== 0 && exit.idtVectoringInfo === 0) {
       this.#exitNext = BigInt.asUintN(64, this.state.rip + BigInt(exit.instructionLength));
@@ -359,13 +371,23 @@ export class Core {
     if (!(state.get32(REG.FLAGS) & FLAG.IF) || state.get32(REG.INTERRUPTIBILITY) & SHADOWS) return null;
     if (pendingVirtualInterrupt(this.#environment) < 0) return null;
     const vector = acceptVirtualInterrupt(this.#environment);
-    return this.#deliver({ info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT), errorCode: null, address: 0n, instructionLength: 0 });
+    return this.#deliver({
+      info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT),
+      errorCode: null,
+      address: 0n,
+      instructionLength: 0,
+    });
   }
 
   #singleStep(): CoreStop | null {
     const { state } = this;
     state.set(REG.DR + 32, state.get(REG.DR + 32) | DR6_BS);
-    return this.#deliver({ info: VECTOR.DB | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT), errorCode: null, address: 0n, instructionLength: 0 });
+    return this.#deliver({
+      info: VECTOR.DB | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT),
+      errorCode: null,
+      address: 0n,
+      instructionLength: 0,
+    });
   }
 
   #oddAccess(fetch: boolean): CoreStop {
@@ -373,7 +395,13 @@ export class Core {
     const code = state.get32(LOCAL.FAULT_CODE);
     const access = !(code & FINAL_ACCESS) ? "walk" : fetch || code & 4 ? "fetch" : code & 2 ? "store" : "load";
     const length = access === "walk" ? 8 : access === "fetch" ? 1 : state.get32(LOCAL.ACCESS_BYTES);
-    return { kind: "odd-access", hpa: Number(state.get(LOCAL.FAULT_HPA)), length, access, keyId: state.get32(LOCAL.KEY_ID) };
+    return {
+      kind: "odd-access",
+      hpa: Number(state.get(LOCAL.FAULT_HPA)),
+      length,
+      access,
+      keyId: state.get32(LOCAL.KEY_ID),
+    };
   }
 
   #watched(access: "load" | "fetch"): CoreStop {

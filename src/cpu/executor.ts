@@ -2,7 +2,7 @@ import { CodeCache } from "./decoder/code-cache.js";
 import type { CodeMode } from "./decoder/decode.js";
 import { CpuException, type VmExitSignal } from "./faults.js";
 import { generateInterpreter, type InterpreterExports } from "./interpreter/generate.js";
-import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, STATE_BASE, STATE_SIZE, TLB } from "./layout.js";
+import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, STATE_BASE, STATE_SIZE } from "./layout.js";
 import { recordedFault, TranslatedMemory } from "./linear-memory.js";
 import { enterMode } from "./mode.js";
 import { CpuState } from "./state.js";
@@ -38,16 +38,16 @@ export class Executor {
   #breakAt: bigint | null = null;
   #mode: CodeMode = 32;
   #legacyMode: CodeMode = 32;
-  readonly #bytes: Uint8Array;
   readonly #view: DataView;
 
   constructor(readonly memory: WebAssembly.Memory) {
     this.state = new CpuState(memory);
-    this.#bytes = new Uint8Array(memory.buffer);
     this.#view = new DataView(memory.buffer);
     const pages = memory.buffer.byteLength / 0x10000;
     const shared = typeof SharedArrayBuffer !== "undefined" && memory.buffer instanceof SharedArrayBuffer;
-    const module = new WebAssembly.Module(generateInterpreter({ shared, initialPages: Math.min(pages, 1), maximumPages: 0x10000 }));
+    const module = new WebAssembly.Module(
+      generateInterpreter({ shared, initialPages: Math.min(pages, 1), maximumPages: 0x10000 }),
+    );
     this.exports = new WebAssembly.Instance(module, { m: { m: memory } }).exports as unknown as InterpreterExports;
     this.code = new CodeCache(
       memory,
@@ -56,21 +56,20 @@ export class Executor {
     );
     this.linear = new TranslatedMemory(memory, this.state, this.exports);
     this.state.set(LOCAL.RAM_SIZE, BigInt(memory.buffer.byteLength - RAM_BASE));
-    this.#bytes.fill(0, STATE_BASE, STATE_BASE + STATE_SIZE);
+    new Uint8Array(memory.buffer, STATE_BASE, STATE_SIZE).fill(0);
     this.state.rflags = 2n;
     this.flushAll();
   }
 
   /** Drops linear translations. */
   flushNonGlobal(): void {
-    this.#bytes.fill(0xff, TLB.DATA, TLB.DATA + TLB.DATA_MODES * TLB.DATA_ENTRIES * TLB.DATA_ENTRY_SIZE);
-    this.#bytes.fill(0xff, TLB.FETCH, TLB.FETCH + TLB.FETCH_MODES * TLB.FETCH_ENTRIES * TLB.FETCH_ENTRY_SIZE);
+    this.exports.flushLinear();
   }
 
   /** Drops linear and guest physical translations. */
   flushAll(): void {
     this.flushNonGlobal();
-    this.#bytes.fill(0xff, TLB.GPA, TLB.GPA + TLB.GPA_ENTRIES * TLB.GPA_ENTRY_SIZE);
+    this.exports.flushGuestPhysical();
   }
 
   /** Drops what was decoded from a range of host physical memory. */
@@ -135,7 +134,10 @@ export class Executor {
         }
         case EXIT.EXCEPTION: {
           const code = state.get32(LOCAL.EXCEPTION_CODE) | 0;
-          return { kind: "fault", fault: new CpuException(state.get32(LOCAL.EXCEPTION_VECTOR), code < 0 ? null : code) };
+          return {
+            kind: "fault",
+            fault: new CpuException(state.get32(LOCAL.EXCEPTION_VECTOR), code < 0 ? null : code),
+          };
         }
         case EXIT.FAULT:
           return this.#fault(false);
@@ -162,9 +164,15 @@ export class Executor {
     const linear = wrap(state.rip + state.get(LOCAL.CODE_BASE));
     const address = exports.translate(linear, ACCESS_FETCH) >>> 0;
     if (address === 0) return this.#fault(true);
-    const breakOffset = this.#breakAt !== null && this.#breakAt >> 12n === linear >> 12n ? Number(this.#breakAt & 0xfffn) : -1;
+    const breakOffset =
+      this.#breakAt !== null && this.#breakAt >> 12n === linear >> 12n ? Number(this.#breakAt & 0xfffn) : -1;
     const beyond = wrap((linear & ~0xfffn) + 4096n);
-    const done = this.code.decodeRun(address, this.#mode, () => exports.translate(beyond, ACCESS_FETCH) >>> 0, breakOffset);
+    const done = this.code.decodeRun(
+      address,
+      this.#mode,
+      () => exports.translate(beyond, ACCESS_FETCH) >>> 0,
+      breakOffset,
+    );
     return done ? null : this.#fault(true);
   }
 
@@ -174,4 +182,3 @@ export class Executor {
     if (blocked & SHADOWS) this.state.set32(REG.INTERRUPTIBILITY, blocked & ~SHADOWS);
   }
 }
-

@@ -50,4 +50,3 @@ export interface GuestCpu {
   /** Drops every cached translation (INVEPT / INVVPID of all contexts). */
   flushTlb(): void;
 }
-

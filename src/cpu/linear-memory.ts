@@ -119,7 +119,11 @@ export class TranslatedMemory implements LinearMemory {
     this.probeWrite(address, bytes.length, supervisor);
     let done = 0;
     for (const part of pages(address, bytes.length)) {
-      const at = this.#translate(part.address, part.length, supervisor ? ACCESS.WRITE | ACCESS.SUPERVISOR : ACCESS.WRITE);
+      const at = this.#translate(
+        part.address,
+        part.length,
+        supervisor ? ACCESS.WRITE | ACCESS.SUPERVISOR : ACCESS.WRITE,
+      );
       this.#bytes.set(bytes.subarray(done, done + part.length), at);
       this.#written(at, part.length);
       done += part.length;

@@ -1,5 +1,5 @@
-import { CODE_TABLE, FPU_TRAP, LOCAL, REG, SEG, SEG_SIZE, SEGMENT, TLB } from "./layout.js";
 import type { CodeMode } from "./decoder/decode.js";
+import { CODE_TABLE, FPU_TRAP, LOCAL, REG, SEG, SEG_SIZE, SEGMENT, TLB } from "./layout.js";
 import type { CpuState } from "./state.js";
 
 const CR0_MP = 2;

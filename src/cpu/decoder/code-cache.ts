@@ -1,6 +1,19 @@
 import { handlerTable, PSEUDO_HANDLER, variantKey } from "../interpreter/handlers.js";
-import { ADDRESSING, CODE_TABLE, INDEX_ARENA, LOCAL, PAGE_META, RAM_BASE, RECORD, RECORD_ARENA, RECORD_SIZE, REG, SEG, SEG_SIZE } from "../layout.js";
 import type { Addressing } from "../isa/variants.js";
+import {
+  ADDRESSING,
+  CODE_TABLE,
+  INDEX_ARENA,
+  LOCAL,
+  PAGE_META,
+  RAM_BASE,
+  RECORD,
+  RECORD_ARENA,
+  RECORD_SIZE,
+  REG,
+  SEG,
+  SEG_SIZE,
+} from "../layout.js";
 import { type CodeMode, type Decoded, decode } from "./decode.js";
 
 const PAGE = 4096;
@@ -92,7 +105,11 @@ export class CodeCache {
    */
   decodeRun(address: number, mode: CodeMode, nextPage: NextPage, breakOffset: number): boolean {
     // Room for the longest run and two pages, so that nothing is flushed under way.
-    if (this.#nextRecord + (PAGE + 8) * RECORD_SIZE > RECORD_ARENA.END || this.#nextIndex + 2 * INDEX_ARENA.SIZE > INDEX_ARENA.END) this.flush();
+    if (
+      this.#nextRecord + (PAGE + 8) * RECORD_SIZE > RECORD_ARENA.END ||
+      this.#nextIndex + 2 * INDEX_ARENA.SIZE > INDEX_ARENA.END
+    )
+      this.flush();
     const table = mode === 64 ? CODE_TABLE.LONG : CODE_TABLE.LEGACY;
     const pageAddress = address & -PAGE;
     const base = pageAddress >>> 0;
@@ -198,10 +215,16 @@ export class CodeCache {
     const long = mode === 64;
     const legacy = (row.source.stack ?? false) && !long;
     const addressing = this.#memoryOperand(record, decoded, offset, long);
-    const repeat = !row.source.repeat || decoded.repeat === 0 ? "" : row.source.repeat === "repe" && decoded.repeat === 0xf2 ? "repne" : "rep";
+    const repeat =
+      !row.source.repeat || decoded.repeat === 0
+        ? ""
+        : row.source.repeat === "repe" && decoded.repeat === 0xf2
+          ? "repne"
+          : "rep";
     const bySize = row.source.repeat !== undefined || row.source.byAddressSize;
     const numbers = handlerTable().numbers.get(row) as ReadonlyMap<string, number>;
-    const key = (how: Addressing): string => variantKey(decoded.variantSize, how, repeat, bySize ? decoded.addressSize : 0, legacy);
+    const key = (how: Addressing): string =>
+      variantKey(decoded.variantSize, how, repeat, bySize ? decoded.addressSize : 0, legacy);
     const handler = numbers.get(key(addressing)) ?? numbers.get(key("any"));
     if (handler === undefined) throw new Error(`no handler for ${decoded.mnemonic} ${key(addressing)}`);
     view.setUint16(record, handler, true);
@@ -233,11 +256,19 @@ export class CodeCache {
     if (decoded.ripRelative) displacement += offset + decoded.length;
     const isPop = decoded.row.source.mnemonic === "pop";
     if (isPop && memory.base === 4) displacement += decoded.variantSize;
-    view.setUint16(record + RECORD.BASE, memory.base < 0 ? LOCAL.ZERO : memory.base === 16 ? LOCAL.PAGE_BASE : REG.GPR + memory.base * 8, true);
+    view.setUint16(
+      record + RECORD.BASE,
+      memory.base < 0 ? LOCAL.ZERO : memory.base === 16 ? LOCAL.PAGE_BASE : REG.GPR + memory.base * 8,
+      true,
+    );
     view.setUint16(record + RECORD.INDEX, memory.index < 0 ? LOCAL.ZERO : REG.GPR + memory.index * 8, true);
     view.setInt32(record + RECORD.DISPLACEMENT, displacement, true);
     const flat = long && memory.segment < 4;
-    view.setUint16(record + RECORD.SEGMENT, flat ? LOCAL.ZERO : REG.SEGMENTS + memory.segment * SEG_SIZE + SEG.BASE, true);
+    view.setUint16(
+      record + RECORD.SEGMENT,
+      flat ? LOCAL.ZERO : REG.SEGMENTS + memory.segment * SEG_SIZE + SEG.BASE,
+      true,
+    );
     let scale = memory.scale;
     if (decoded.addressSize === 4) scale |= ADDRESSING.BITS32;
     if (decoded.addressSize === 2) scale |= ADDRESSING.BITS16;

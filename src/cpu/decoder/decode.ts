@@ -54,7 +54,7 @@ function opcodeTables(): Candidate[][] {
 
 const EMPTY: readonly Candidate[] = [];
 const DEFAULT_SEGMENT_SS = new Set([4, 5]);
-const SEGMENT_PREFIX: Readonly<Record<number, number>> = { 0x26: 0, 0x2e: 1, 0x36: 2, 0x3e: 3, 0x64: 4, 0x65: 5 };
+const SEGMENT_PREFIX: Readonly<Record<number, number>> = { 38: 0, 46: 1, 54: 2, 62: 3, 100: 4, 101: 5 };
 const RSI = 6;
 const RDI = 7;
 const RBX = 3;
@@ -157,7 +157,9 @@ class Decoder {
     }
     if (Number.isNaN(byte)) return this.#ranOut();
     const all = opcodeTables()[map * 256 + byte] ?? EMPTY;
-    const usable = all.filter(({ row }) => row.source.only === undefined || (row.source.only === "64") === (this.mode === 64));
+    const usable = all.filter(
+      ({ row }) => row.source.only === undefined || (row.source.only === "64") === (this.mode === 64),
+    );
     if (usable.length === 0) return "undefined";
     let modrm = -1;
     if (usable.some((candidate) => candidate.modrm)) {
@@ -235,7 +237,13 @@ class Decoder {
       }
     }
     if (this.#missing) return this.#ranOut();
-    if (row.source.repeat && (row.source.mnemonic === "movs" || row.source.mnemonic === "cmps" || row.source.mnemonic === "lods" || row.source.mnemonic === "outs")) {
+    if (
+      row.source.repeat &&
+      (row.source.mnemonic === "movs" ||
+        row.source.mnemonic === "cmps" ||
+        row.source.mnemonic === "lods" ||
+        row.source.mnemonic === "outs")
+    ) {
       memory = { segment: this.#segment < 0 ? 3 : this.#segment, base: RSI, index: -1, scale: 0, displacement: 0n };
     } else if (row.source.mnemonic === "xlat") {
       memory = { segment: this.#segment < 0 ? 3 : this.#segment, base: RBX, index: -1, scale: 0, displacement: 0n };
@@ -326,5 +334,12 @@ class Decoder {
 
 /** Base and index of 16-bit addressing by ModR/M.rm: BX+SI BX+DI BP+SI BP+DI SI DI BP BX. */
 const ADDRESS16: readonly (readonly [number, number])[] = [
-  [3, 6], [3, 7], [5, 6], [5, 7], [6, -1], [7, -1], [5, -1], [3, -1],
+  [3, 6],
+  [3, 7],
+  [5, 6],
+  [5, 7],
+  [6, -1],
+  [7, -1],
+  [5, -1],
+  [3, -1],
 ];

@@ -51,7 +51,10 @@ function double(x: V128): V128 {
 
 /** Each byte becomes the one so many rows further in its column. */
 function rows(x: V128, distance: number): V128 {
-  return x.shuffle(x, Array.from({ length: 16 }, (_, n) => (n & 12) | ((n + distance) & 3)));
+  return x.shuffle(
+    x,
+    Array.from({ length: 16 }, (_, n) => (n & 12) | ((n + distance) & 3)),
+  );
 }
 
 /** 2 a(r) + 3 a(r+1) + a(r+2) + a(r+3). */

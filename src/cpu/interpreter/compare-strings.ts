@@ -93,7 +93,9 @@ function define(f: FunctionBuilder, kind: Elements): void {
       f.set(result, result.get.and(found.or(i32(all).shrU(n.get).xor(all))));
     });
   });
-  f.if(control.and(CONTROL.NEGATIVE), () => f.set(result, result.get.xor(control.and(CONTROL.MASKED).select(validB, i32(all)))));
+  f.if(control.and(CONTROL.NEGATIVE), () =>
+    f.set(result, result.get.xor(control.and(CONTROL.MASKED).select(validB, i32(all)))),
+  );
   f.return(result.get);
 }
 

@@ -19,13 +19,29 @@ export function defineControlFlow(module: ModuleBuilder, runtime: CoreRuntime): 
     const rip = f.parameter(0, "i64").get;
     const linear = f.tmp(rip.add(load.i64(at(LOCAL.CODE_BASE))).and(load.i64(at(LOCAL.CODE_MASK))));
     const page = f.tmp(linear.and(-4096n));
-    const entry = f.tmp(linear.shrU(12n).toI32().and(TLB.FETCH_ENTRIES - 1).shl(4).add(load.i32(at(LOCAL.FETCH_TLB))));
+    const entry = f.tmp(
+      linear
+        .shrU(12n)
+        .toI32()
+        .and(TLB.FETCH_ENTRIES - 1)
+        .shl(4)
+        .add(load.i32(at(LOCAL.FETCH_TLB))),
+    );
     const index = f.local("i32");
     f.set(index, load.i32(entry, 8));
     f.if(load.i64(entry).ne(page), () => {
       const address = f.tmp(f.call(runtime.translate, linear, i32(4)));
       f.if(address.eqz(), () => leaveAt(f, EXIT.FETCH_FAULT, rip));
-      f.set(index, load.i32(address.sub(RAM_BASE).shrU(12).shl(2).add(load.i32(at(LOCAL.CODE_TABLE)))));
+      f.set(
+        index,
+        load.i32(
+          address
+            .sub(RAM_BASE)
+            .shrU(12)
+            .shl(2)
+            .add(load.i32(at(LOCAL.CODE_TABLE))),
+        ),
+      );
       f.if(index.get.eqz(), () => leaveAt(f, EXIT.DECODE, rip));
       f.emit(store.i64(entry, page));
       f.emit(store.i32(entry, index.get, 8));
@@ -48,7 +64,14 @@ export function defineControlFlow(module: ModuleBuilder, runtime: CoreRuntime): 
     f.if(addressing.and(ADDRESSING.BITS16), () => f.set(target, target.get.and(0xffffn)));
     const offset = f.tmp(target.get.sub(load.i64(at(LOCAL.PAGE_BASE))));
     f.if(offset.ltU(4096n), () => {
-      const found = f.tmp(load.i32(offset.toI32().shl(2).add(load.i32(at(LOCAL.PAGE_INDEX)))));
+      const found = f.tmp(
+        load.i32(
+          offset
+            .toI32()
+            .shl(2)
+            .add(load.i32(at(LOCAL.PAGE_INDEX))),
+        ),
+      );
       f.if(found, () => {
         f.if(load.i32_16U(found), () => {
           f.emit(store.i32(record, found, RECORD.TARGET));

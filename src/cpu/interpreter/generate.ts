@@ -52,7 +52,12 @@ function defineColdHandlers(module: ModuleBuilder, runtime: CoreRuntime, table: 
 }
 
 /** The interpreter: `run(ticks)` executes until the ticks are used up or something needs a decision (LOCAL.EXIT). */
-function defineRun(module: ModuleBuilder, runtime: CoreRuntime, table: HandlerTable, cold: readonly ColdHandler[]): void {
+function defineRun(
+  module: ModuleBuilder,
+  runtime: CoreRuntime,
+  table: HandlerTable,
+  cold: readonly ColdHandler[],
+): void {
   const run = module.declare(["i32"], null);
   const coldType = module.type(["i32"], "i32");
   module.table(cold.map(({ reference }) => reference));
@@ -100,7 +105,10 @@ function defineRun(module: ModuleBuilder, runtime: CoreRuntime, table: HandlerTa
             const pseudo: (() => void)[] = [];
             pseudo[PSEUDO_HANDLER.INVALID] = () => {
               giveBack();
-              f.set(record, f.call(runtime.jump, load.i64(at(LOCAL.PAGE_BASE)).add(load.i64_16U(record.get, RECORD.OFFSET))));
+              f.set(
+                record,
+                f.call(runtime.jump, load.i64(at(LOCAL.PAGE_BASE)).add(load.i64_16U(record.get, RECORD.OFFSET))),
+              );
               f.brIf(leave, record.get.eqz());
               f.br(next);
             };
@@ -115,7 +123,10 @@ function defineRun(module: ModuleBuilder, runtime: CoreRuntime, table: HandlerTa
               f.br(next);
             };
             pseudo[PSEUDO_HANDLER.CROSSING] = () => {
-              const beyond = load.i64(at(LOCAL.PAGE_BASE)).add(load.i64(at(LOCAL.CODE_BASE))).add(4096n);
+              const beyond = load
+                .i64(at(LOCAL.PAGE_BASE))
+                .add(load.i64(at(LOCAL.CODE_BASE)))
+                .add(4096n);
               const address = f.tmp(f.call(runtime.translate, beyond, i32(4)));
               f.if(address.eqz(), () => {
                 setExit(EXIT.FETCH_FAULT);
@@ -175,15 +186,20 @@ function defineRun(module: ModuleBuilder, runtime: CoreRuntime, table: HandlerTa
               ...bodies.slice(0, -2).map((_, n) => n),
               ...cold.map(({ full }) => (full ? coldFull : coldPlain)),
             ];
-            nest(f, bodies.length, (labels) => {
-              f.brIf(exhausted, budget.get.eqz());
-              f.set(budget, budget.get.sub(1));
-              f.brTable(
-                load.i32_16U(record.get),
-                targets.map((n) => labels[n] as Label),
-                labels[0] as Label,
-              );
-            }, bodies);
+            nest(
+              f,
+              bodies.length,
+              (labels) => {
+                f.brIf(exhausted, budget.get.eqz());
+                f.set(budget, budget.get.sub(1));
+                f.brTable(
+                  load.i32_16U(record.get),
+                  targets.map((n) => labels[n] as Label),
+                  labels[0] as Label,
+                );
+              },
+              bodies,
+            );
           });
         });
         // Undo: the instruction has changed nothing and does not count.
@@ -203,7 +219,12 @@ function defineRun(module: ModuleBuilder, runtime: CoreRuntime, table: HandlerTa
 }
 
 /** Blocks b(n-1) { ... { b0 { head } body0 } body1 ... } body(n-1): branching to label k runs body k. */
-function nest(f: FunctionBuilder, count: number, head: (labels: readonly Label[]) => void, bodies: readonly (() => void)[]): void {
+function nest(
+  f: FunctionBuilder,
+  count: number,
+  head: (labels: readonly Label[]) => void,
+  bodies: readonly (() => void)[],
+): void {
   const labels: Label[] = [];
   const open = (n: number): void => {
     if (n < 0) {
@@ -230,6 +251,8 @@ export interface InterpreterExports {
   finishWrite(): void;
   invalidate(address: number, bytes: number): void;
   guestPhysical(gpa: bigint, rights: number): number;
+  flushLinear(): void;
+  flushGuestPhysical(): void;
 }
 
 /** Writes the interpreter module for a memory. */
@@ -239,9 +262,17 @@ export function generateInterpreter(memory: ModuleBuilder["memory"]): Uint8Array
   const table = handlerTable();
   const cold = defineColdHandlers(module, runtime, table);
   defineRun(module, runtime, table, cold);
-  for (const name of ["translate", "readMiss", "writeMiss", "finishWrite", "invalidate", "guestPhysical"] as const) {
+  for (const name of [
+    "translate",
+    "readMiss",
+    "writeMiss",
+    "finishWrite",
+    "invalidate",
+    "guestPhysical",
+    "flushLinear",
+    "flushGuestPhysical",
+  ] as const) {
     module.export(name, runtime[name] as FunctionReference);
   }
   return module.encode();
 }
-

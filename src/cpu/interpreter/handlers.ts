@@ -29,7 +29,13 @@ export interface HandlerTable {
   readonly numbers: ReadonlyMap<ParsedRow, ReadonlyMap<string, number>>;
 }
 
-export function variantKey(size: number, addressing: string, repeat: string, addressSize: number, legacy: boolean): string {
+export function variantKey(
+  size: number,
+  addressing: string,
+  repeat: string,
+  addressSize: number,
+  legacy: boolean,
+): string {
   return `${size}${addressing}${repeat}${addressSize}${legacy ? "l" : ""}`;
 }
 

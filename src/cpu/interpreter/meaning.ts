@@ -1,4 +1,4 @@
-import { i32, I32, I64, i64, load, store, v128, V128 } from "../../wasm/expression.js";
+import { type I32, type I64, i32, i64, load, store, type V128, v128 } from "../../wasm/expression.js";
 import type { FunctionBuilder } from "../../wasm/function.js";
 import type { Condition, FlagValues, Meaning } from "../isa/meaning.js";
 import { operandBytes } from "../isa/row.js";
@@ -27,8 +27,14 @@ export interface Frame {
 export type FlagWord = "FZ" | "FN" | "FX" | "FY" | "FS";
 
 const at = (address: number): I32 => i32(address);
-const LOAD_SIGNED = { 1: load.i64_8S, 2: load.i64_16S, 4: load.i64_32S, 8: load.i64 } as Record<number, typeof load.i64>;
-const LOAD_UNSIGNED = { 1: load.i64_8U, 2: load.i64_16U, 4: load.i64_32U, 8: load.i64 } as Record<number, typeof load.i64>;
+const LOAD_SIGNED = { 1: load.i64_8S, 2: load.i64_16S, 4: load.i64_32S, 8: load.i64 } as Record<
+  number,
+  typeof load.i64
+>;
+const LOAD_UNSIGNED = { 1: load.i64_8U, 2: load.i64_16U, 4: load.i64_32U, 8: load.i64 } as Record<
+  number,
+  typeof load.i64
+>;
 const STORE = { 1: store.i64_8, 2: store.i64_16, 4: store.i64_32, 8: store.i64 } as Record<number, typeof store.i64>;
 const FIXED_REGISTER: Record<string, number> = { AL: 0, AX: 0, eAX: 0, rAX: 0, CL: 1, DX: 2 };
 
@@ -84,7 +90,9 @@ export class InterpreterMeaning implements Meaning {
   #registerAddress(n: number): I32 {
     const operand = this.variant.row.operands[n];
     if (operand?.fixed) return at(REG.GPR + (FIXED_REGISTER[operand.fixed] as number) * 8);
-    const before = this.variant.row.operands.slice(0, n).filter((other, m) => this.#takesSlot(other.kind) && !this.#isMemory(m));
+    const before = this.variant.row.operands
+      .slice(0, n)
+      .filter((other, m) => this.#takesSlot(other.kind) && !this.#isMemory(m));
     return load.i32_16U(this.frame.record, before.length === 0 ? RECORD.REG0 : RECORD.REG1);
   }
   #takesSlot(kind: string): boolean {
@@ -149,7 +157,12 @@ export class InterpreterMeaning implements Meaning {
     const linear = address.constant === undefined ? f.tmp(address) : address;
     const result = f.temporary("i32");
     const low = linear.toI32();
-    const entry = f.tmp(low.shrU(7).and((TLB.DATA_ENTRIES - 1) * TLB.DATA_ENTRY_SIZE).add(this.frame.dataTlb));
+    const entry = f.tmp(
+      low
+        .shrU(7)
+        .and((TLB.DATA_ENTRIES - 1) * TLB.DATA_ENTRY_SIZE)
+        .add(this.frame.dataTlb),
+    );
     const page = (bytes === 1 ? linear : linear.add(BigInt(bytes - 1))).and(-4096n);
     f.if(
       load.i64(entry, write ? 8 : 0).eq(page),
@@ -195,7 +208,11 @@ export class InterpreterMeaning implements Meaning {
         this.#linear = this.f.tmp(this.#base());
         break;
       case "index":
-        this.#linear = this.f.tmp(this.#base().add(this.#index()).add(load.i64(load.i32_16U(record, RECORD.SEGMENT))));
+        this.#linear = this.f.tmp(
+          this.#base()
+            .add(this.#index())
+            .add(load.i64(load.i32_16U(record, RECORD.SEGMENT))),
+        );
         break;
       default:
         this.#linear = this.f.tmp(this.f.call(this.runtime.linear, record));
@@ -215,7 +232,9 @@ export class InterpreterMeaning implements Meaning {
   }
 
   load(address: I64, bytes: number, unsigned = false): I64 {
-    return this.f.tmp(((unsigned ? LOAD_UNSIGNED : LOAD_SIGNED)[bytes] as typeof load.i64)(this.#probe(address, bytes, false)));
+    return this.f.tmp(
+      ((unsigned ? LOAD_UNSIGNED : LOAD_SIGNED)[bytes] as typeof load.i64)(this.#probe(address, bytes, false)),
+    );
   }
   store(address: I64, bytes: number, value: I64): void {
     const target = this.#probe(address, bytes, true);
@@ -521,4 +540,3 @@ export class InterpreterMeaning implements Meaning {
     this.frame.proceed(null);
   }
 }
-

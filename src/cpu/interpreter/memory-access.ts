@@ -1,7 +1,20 @@
-import { type I32, type I64, i32, i64, load, store } from "../../wasm/expression.js";
+import { bulk, type I32, type I64, i32, i64, load, store } from "../../wasm/expression.js";
 import type { FunctionBuilder, FunctionReference, Local } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
-import { ADDRESSING, CODE_TABLE, EXIT, FAULT, INDEX_ARENA, LOCAL, PAGE_META, RAM_BASE, RECORD, SEG, TLB, WALK } from "../layout.js";
+import {
+  ADDRESSING,
+  CODE_TABLE,
+  EXIT,
+  FAULT,
+  INDEX_ARENA,
+  LOCAL,
+  PAGE_META,
+  RAM_BASE,
+  RECORD,
+  SEG,
+  TLB,
+  WALK,
+} from "../layout.js";
 import type { CoreRuntime } from "./runtime.js";
 
 const at = (address: number): I32 => i32(address);
@@ -30,11 +43,23 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
   /** Enters a translation into the data TLB in use. */
   const fill = (f: FunctionBuilder, linear: I64, address: I32): void => {
     const entry = f.tmp(
-      linear.toI32().shrU(7).and((TLB.DATA_ENTRIES - 1) * TLB.DATA_ENTRY_SIZE).add(load.i32(at(LOCAL.DATA_TLB))),
+      linear
+        .toI32()
+        .shrU(7)
+        .and((TLB.DATA_ENTRIES - 1) * TLB.DATA_ENTRY_SIZE)
+        .add(load.i32(at(LOCAL.DATA_TLB))),
     );
     const page = f.tmp(linear.and(-4096n));
     f.emit(store.i64(entry, page));
-    const writable = load.i32(at(LOCAL.WALK)).and(WALK.WRITABLE).ne(0).and(metaOf(address).and(PAGE_META.CODE | PAGE_META.UNTOUCHED_ZERO).eqz());
+    const writable = load
+      .i32(at(LOCAL.WALK))
+      .and(WALK.WRITABLE)
+      .ne(0)
+      .and(
+        metaOf(address)
+          .and(PAGE_META.CODE | PAGE_META.UNTOUCHED_ZERO)
+          .eqz(),
+      );
     f.emit(store.i64(entry, writable.select(page, i64(-1n)), 8));
     f.emit(store.i32(entry, address.sub(linear.toI32()), 16));
   };
@@ -45,7 +70,12 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     return room.ltU(bytes).select(room, bytes);
   };
 
-  const translateBoth = (f: FunctionBuilder, linear: I64, bytes: I32, access: number): { first: Local<"i32">; second: Local<"i32">; part: I32 } => {
+  const translateBoth = (
+    f: FunctionBuilder,
+    linear: I64,
+    bytes: I32,
+    access: number,
+  ): { first: Local<"i32">; second: Local<"i32">; part: I32 } => {
     const first = f.local("i32");
     const second = f.local("i32");
     const part = f.tmp(firstPart(linear, bytes));
@@ -65,12 +95,18 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
 
   /** With WATCH_LOAD armed, a load from a private page is reported instead of made. */
   const watch = (f: FunctionBuilder, address: I32): void => {
-    f.if(load.i32(at(LOCAL.WATCH_LOAD)).eq(1).and(load.i32(at(LOCAL.WALK)).and(WALK.SHARED).eqz()), () => {
-      f.emit(store.i32(at(LOCAL.EXIT), i32(EXIT.FAULT)));
-      f.emit(store.i32(at(LOCAL.FAULT_KIND), i32(FAULT.WATCH)));
-      f.emit(store.i64(at(LOCAL.FAULT_HPA), address.sub(RAM_BASE).toI64U()));
-      f.return(i32(0));
-    });
+    f.if(
+      load
+        .i32(at(LOCAL.WATCH_LOAD))
+        .eq(1)
+        .and(load.i32(at(LOCAL.WALK)).and(WALK.SHARED).eqz()),
+      () => {
+        f.emit(store.i32(at(LOCAL.EXIT), i32(EXIT.FAULT)));
+        f.emit(store.i32(at(LOCAL.FAULT_KIND), i32(FAULT.WATCH)));
+        f.emit(store.i64(at(LOCAL.FAULT_HPA), address.sub(RAM_BASE).toI64U()));
+        f.return(i32(0));
+      },
+    );
   };
 
   module.define(runtime.readMiss, (f) => {
@@ -93,7 +129,10 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     const linear = f.parameter(0, "i64").get;
     const bytes = f.parameter(1, "i32").get;
     const { first, second, part } = translateBoth(f, linear, bytes, 2);
-    const plain = metaOf(first.get).and(PAGE_META.CODE).or(load.i32(at(LOCAL.WALK)).and(WALK.ODD)).eqz();
+    const plain = metaOf(first.get)
+      .and(PAGE_META.CODE)
+      .or(load.i32(at(LOCAL.WALK)).and(WALK.ODD))
+      .eqz();
     f.if(second.get.eqz().and(plain), () => {
       f.if(load.i32(at(LOCAL.WATCH_LOAD)).ne(1), () => fill(f, linear, first.get));
       f.return(first.get);
@@ -123,6 +162,14 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
       f.if(metaOf(second).and(PAGE_META.CODE), () => f.callStatement(runtime.invalidate, second, bytes.sub(part)));
     });
   });
+
+  const empty = (f: FunctionBuilder, base: number, bytes: number): void =>
+    f.emit(bulk.fill(at(base), i32(0xff), i32(bytes)));
+  module.define(runtime.flushLinear, (f) => {
+    empty(f, TLB.DATA, TLB.DATA_MODES * TLB.DATA_ENTRIES * TLB.DATA_ENTRY_SIZE);
+    empty(f, TLB.FETCH, TLB.FETCH_MODES * TLB.FETCH_ENTRIES * TLB.FETCH_ENTRY_SIZE);
+  });
+  module.define(runtime.flushGuestPhysical, (f) => empty(f, TLB.GPA, TLB.GPA_ENTRIES * TLB.GPA_ENTRY_SIZE));
 
   defineInvalidate(module, runtime.invalidate);
   defineEffectiveAddress(module, runtime);

@@ -1,10 +1,10 @@
 import type { FunctionReference } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
+import type { VectorRuntime } from "../isa/vector-runtime.js";
+import { defineWalk } from "../mmu/walk.js";
 import { defineArithmetic } from "./arithmetic.js";
 import { defineControlFlow } from "./control-flow.js";
 import { defineMemory } from "./memory-access.js";
-import type { VectorRuntime } from "../isa/vector-runtime.js";
-import { defineWalk } from "../mmu/walk.js";
 import { declareVector, defineVector } from "./vector.js";
 
 /** Functions of the generated module that handlers call. */
@@ -34,6 +34,9 @@ export interface CoreRuntime extends VectorRuntime {
   readonly guestPhysical: FunctionReference<readonly ["i64", "i32"], "i32">;
   /** (WebAssembly address, bytes): drops what was decoded from these bytes. */
   readonly invalidate: FunctionReference<readonly ["i32", "i32"], null>;
+  /** Empty the TLBs of linear addresses, and the cache of EPT walks. */
+  readonly flushLinear: FunctionReference<readonly [], null>;
+  readonly flushGuestPhysical: FunctionReference<readonly [], null>;
 }
 
 /** Declares and defines the runtime in a module. */
@@ -52,6 +55,8 @@ export function defineRuntime(module: ModuleBuilder): CoreRuntime {
     translate: module.declare(["i64", "i32"], "i32"),
     guestPhysical: module.declare(["i64", "i32"], "i32"),
     invalidate: module.declare(["i32", "i32"], null),
+    flushLinear: module.declare([], null),
+    flushGuestPhysical: module.declare([], null),
     ...declareVector(module),
   };
   defineArithmetic(module, runtime);

@@ -28,10 +28,12 @@ function defineSha1Rounds(module: ModuleBuilder, runtime: VectorRuntime): void {
     const message = f.parameter(1, "v128").get;
     const choice = f.tmp(f.parameter(2, "i32").get.and(3));
     const constant = f.tmp(
-      choice.and(2).select(
-        choice.and(1).select(i32(SHA1_K[3]), i32(SHA1_K[2])),
-        choice.and(1).select(i32(SHA1_K[1]), i32(SHA1_K[0])),
-      ),
+      choice
+        .and(2)
+        .select(
+          choice.and(1).select(i32(SHA1_K[3]), i32(SHA1_K[2])),
+          choice.and(1).select(i32(SHA1_K[1]), i32(SHA1_K[0])),
+        ),
     );
     const a = word(f, state.lane32(3));
     const b = word(f, state.lane32(2));
@@ -39,11 +41,19 @@ function defineSha1Rounds(module: ModuleBuilder, runtime: VectorRuntime): void {
     const d = word(f, state.lane32(0));
     const e = f.local("i32");
     for (let round = 0; round < 4; round++) {
-      const mixed = choice.eqz().select(
-        choose(b.get, c.get, d.get),
-        choice.eq(SHA1_MAJORITY).select(majority(b.get, c.get, d.get), b.get.xor(c.get).xor(d.get)),
+      const mixed = choice
+        .eqz()
+        .select(
+          choose(b.get, c.get, d.get),
+          choice.eq(SHA1_MAJORITY).select(majority(b.get, c.get, d.get), b.get.xor(c.get).xor(d.get)),
+        );
+      const next = f.tmp(
+        mixed
+          .add(a.get.rotl(5))
+          .add(message.lane32(3 - round))
+          .add(e.get)
+          .add(constant),
       );
-      const next = f.tmp(mixed.add(a.get.rotl(5)).add(message.lane32(3 - round)).add(e.get).add(constant));
       f.set(e, d.get);
       f.set(d, c.get);
       f.set(c, b.get.rotl(30));
@@ -70,7 +80,12 @@ function defineSha256Rounds(module: ModuleBuilder, runtime: VectorRuntime): void
     for (let round = 0; round < 2; round++) {
       const sum1 = rotateRight(e.get, 6).xor(rotateRight(e.get, 11)).xor(rotateRight(e.get, 25));
       const sum0 = rotateRight(a.get, 2).xor(rotateRight(a.get, 13)).xor(rotateRight(a.get, 22));
-      const first = f.tmp(h.get.add(sum1).add(choose(e.get, ff.get, g.get)).add(message.lane32(round)));
+      const first = f.tmp(
+        h.get
+          .add(sum1)
+          .add(choose(e.get, ff.get, g.get))
+          .add(message.lane32(round)),
+      );
       const second = f.tmp(sum0.add(majority(a.get, b.get, c.get)));
       f.set(h, g.get);
       f.set(g, ff.get);

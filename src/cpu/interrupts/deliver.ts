@@ -1,5 +1,5 @@
-import { BLOCKING, CR0, DESCRIPTOR_TYPE, EFER, RFLAGS, RIGHTS, SELECTOR_ERROR } from "../../arch/x86.js";
 import { INTERRUPTION } from "../../arch/vmx.js";
+import { BLOCKING, CR0, DESCRIPTOR_TYPE, EFER, RFLAGS, RIGHTS, SELECTOR_ERROR } from "../../arch/x86.js";
 import { CpuException, VECTOR, VmExitSignal } from "../faults.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment } from "../system/environment.js";
@@ -21,8 +21,13 @@ const TYPE_MASK = INTERRUPTION.TYPE_MASK;
 /** How exceptions combine into #DF (SDM 3A table 6-5). */
 function combines(first: number, second: number): boolean {
   const contributory = (vector: number): boolean =>
-    vector === VECTOR.DE || vector === VECTOR.TS || vector === VECTOR.NP || vector === VECTOR.SS || vector === VECTOR.GP;
-  if (first === VECTOR.PF || first === VECTOR.VE) return contributory(second) || second === VECTOR.PF || second === VECTOR.VE;
+    vector === VECTOR.DE ||
+    vector === VECTOR.TS ||
+    vector === VECTOR.NP ||
+    vector === VECTOR.SS ||
+    vector === VECTOR.GP;
+  if (first === VECTOR.PF || first === VECTOR.VE)
+    return contributory(second) || second === VECTOR.PF || second === VECTOR.VE;
   return contributory(first) && contributory(second);
 }
 
@@ -61,7 +66,11 @@ export function deliverEvent(environment: CpuEnvironment, event: DeliveredEvent)
 /** Fault-class exceptions save RF = 1, so that the restarted instruction does not meet its own code breakpoint again. */
 function savedFlags(environment: CpuEnvironment, vector: number, type: number): bigint {
   const flags = environment.state.rflags;
-  const fault = type === INTERRUPTION.TYPE_HARDWARE_EXCEPTION && vector !== VECTOR.DB && vector !== VECTOR.DF && vector !== VECTOR.MC;
+  const fault =
+    type === INTERRUPTION.TYPE_HARDWARE_EXCEPTION &&
+    vector !== VECTOR.DB &&
+    vector !== VECTOR.DF &&
+    vector !== VECTOR.MC;
   return fault ? flags | BigInt(RFLAGS.RF) : flags;
 }
 
@@ -92,34 +101,53 @@ function readGate(environment: CpuEnvironment, vector: number, type: number, siz
   const low = Number(raw & 0xffff_ffffn);
   const high = Number(raw >> 32n);
   const gateType = (high >>> 8) & 0x1f;
-  const known = size === 16 ? [DESCRIPTOR_TYPE.INTERRUPT_GATE, DESCRIPTOR_TYPE.TRAP_GATE] : [6, 7, DESCRIPTOR_TYPE.INTERRUPT_GATE, DESCRIPTOR_TYPE.TRAP_GATE];
+  const known =
+    size === 16
+      ? [DESCRIPTOR_TYPE.INTERRUPT_GATE, DESCRIPTOR_TYPE.TRAP_GATE]
+      : [6, 7, DESCRIPTOR_TYPE.INTERRUPT_GATE, DESCRIPTOR_TYPE.TRAP_GATE];
   if (!known.includes(gateType as never)) throw new CpuException(VECTOR.GP, error);
-  const software = type >= INTERRUPTION.TYPE_SOFTWARE_INTERRUPT && type !== INTERRUPTION.TYPE_PRIVILEGED_SOFTWARE_EXCEPTION;
-  if (software && ((high >>> 13) & 3) < state.cpl) throw new CpuException(VECTOR.GP, (vector << 3) | SELECTOR_ERROR.IDT);
+  const software =
+    type >= INTERRUPTION.TYPE_SOFTWARE_INTERRUPT && type !== INTERRUPTION.TYPE_PRIVILEGED_SOFTWARE_EXCEPTION;
+  if (software && ((high >>> 13) & 3) < state.cpl)
+    throw new CpuException(VECTOR.GP, (vector << 3) | SELECTOR_ERROR.IDT);
   if (!(high & 0x8000)) throw new CpuException(VECTOR.NP, error);
   let offset = BigInt(((low & 0xffff) | (high & 0xffff_0000)) >>> 0);
   if (size === 16) offset |= linear.read(address + 8n, 4, true) << 32n;
-  return { selector: low >>> 16, offset, trap: (gateType & 1) !== 0, wide: (gateType & 8) !== 0, ist: size === 16 ? high & 7 : 0 };
+  return {
+    selector: low >>> 16,
+    offset,
+    trap: (gateType & 1) !== 0,
+    wide: (gateType & 8) !== 0,
+    ist: size === 16 ? high & 7 : 0,
+  };
 }
 
 /** Code segment of a gate, checked; the new CPL comes from it. */
-function gateTarget(environment: CpuEnvironment, selector: number, ext: number): { descriptor: Descriptor; cpl: number } {
+function gateTarget(
+  environment: CpuEnvironment,
+  selector: number,
+  ext: number,
+): { descriptor: Descriptor; cpl: number } {
   const { state } = environment;
   if ((selector & 0xfffc) === 0) throw new CpuException(VECTOR.GP, ext);
   const descriptor = readDescriptor(environment, selector, VECTOR.GP, ext);
   const error = (selector & 0xfffc) | ext;
   const { rights } = descriptor;
-  if (!(rights & RIGHTS.S) || !(rights & RIGHTS.CODE) || dplOf(rights) > state.cpl) throw new CpuException(VECTOR.GP, error);
+  if (!(rights & RIGHTS.S) || !(rights & RIGHTS.CODE) || dplOf(rights) > state.cpl)
+    throw new CpuException(VECTOR.GP, error);
   if (!(rights & RIGHTS.P)) throw new CpuException(VECTOR.NP, error);
   const conforming = (rights & RIGHTS.EXPAND_DOWN_OR_CONFORMING) !== 0;
   return { descriptor, cpl: conforming ? state.cpl : dplOf(rights) };
 }
 
-const isCanonical = (address: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, address)) === BigInt.asUintN(64, address);
+const isCanonical = (address: bigint): boolean =>
+  BigInt.asUintN(64, BigInt.asIntN(48, address)) === BigInt.asUintN(64, address);
 
 /** EXT bit of error codes: the event did not come from the program. */
 const extOf = (type: number): number =>
-  type === INTERRUPTION.TYPE_SOFTWARE_INTERRUPT || type === INTERRUPTION.TYPE_SOFTWARE_EXCEPTION ? 0 : SELECTOR_ERROR.EXT;
+  type === INTERRUPTION.TYPE_SOFTWARE_INTERRUPT || type === INTERRUPTION.TYPE_SOFTWARE_EXCEPTION
+    ? 0
+    : SELECTOR_ERROR.EXT;
 
 function deliverLong(environment: CpuEnvironment, event: DeliveredEvent, vector: number, type: number): void {
   const { state, linear } = environment;
@@ -127,13 +155,15 @@ function deliverLong(environment: CpuEnvironment, event: DeliveredEvent, vector:
   const gate = readGate(environment, vector, type, 16, ext);
   const { ist } = gate;
   const { descriptor, cpl } = gateTarget(environment, gate.selector, ext);
-  if (!(descriptor.rights & RIGHTS.L) || descriptor.rights & RIGHTS.DB) throw new CpuException(VECTOR.GP, (gate.selector & 0xfffc) | ext);
+  if (!(descriptor.rights & RIGHTS.L) || descriptor.rights & RIGHTS.DB)
+    throw new CpuException(VECTOR.GP, (gate.selector & 0xfffc) | ext);
   const change = cpl < state.cpl;
   let stack = state.gpr(4);
   if (change || ist !== 0) {
     const tss = REG.SEGMENTS + SEGMENT.TR * SEG_SIZE;
     const slot = ist !== 0 ? 0x1c + ist * 8 : 4 + cpl * 8;
-    if (slot + 7 > state.get32(tss + SEG.LIMIT)) throw new CpuException(VECTOR.TS, (state.get16(tss + SEG.SELECTOR) & 0xfffc) | ext);
+    if (slot + 7 > state.get32(tss + SEG.LIMIT))
+      throw new CpuException(VECTOR.TS, (state.get16(tss + SEG.SELECTOR) & 0xfffc) | ext);
     stack = linear.read(state.get(tss + SEG.BASE) + BigInt(slot), 8, true);
     if (!isCanonical(stack)) throw new CpuException(VECTOR.SS, ext);
   }
@@ -160,7 +190,13 @@ function deliverLong(environment: CpuEnvironment, event: DeliveredEvent, vector:
   environment.modeChanged();
 }
 
-function enterHandler(environment: CpuEnvironment, gate: Gate, code: ReturnType<typeof accessed>, cpl: number, type: number): void {
+function enterHandler(
+  environment: CpuEnvironment,
+  gate: Gate,
+  code: ReturnType<typeof accessed>,
+  cpl: number,
+  type: number,
+): void {
   const { state } = environment;
   let flags = state.get32(REG.FLAGS) & ~(RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM);
   if (!gate.trap) flags &= ~RFLAGS.IF;
@@ -195,8 +231,11 @@ function deliverProtected(environment: CpuEnvironment, event: DeliveredEvent, ve
     const selector = Number(linear.read(base + BigInt(slot + 4), 2, true));
     if ((selector & 0xfffc) === 0) throw new CpuException(VECTOR.TS, ext);
     const data = readDescriptor(environment, selector, VECTOR.TS, ext);
-    const writable = (data.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) === (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
-    if ((selector & 3) !== cpl || dplOf(data.rights) !== cpl || !writable) throw new CpuException(VECTOR.TS, (selector & 0xfffc) | ext);
+    const writable =
+      (data.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) ===
+      (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
+    if ((selector & 3) !== cpl || dplOf(data.rights) !== cpl || !writable)
+      throw new CpuException(VECTOR.TS, (selector & 0xfffc) | ext);
     if (!(data.rights & RIGHTS.P)) throw new CpuException(VECTOR.SS, (selector & 0xfffc) | ext);
     values.push(state.get16(ssAt + SEG.SELECTOR), Number(state.gpr(4) & 0xffff_ffffn));
     stack = accessed(environment, data);

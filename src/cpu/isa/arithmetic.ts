@@ -1,5 +1,4 @@
-import { type I32, type I64, i32, i64 } from "../../wasm/expression.js";
-import { load } from "../../wasm/expression.js";
+import { type I32, type I64, i32, i64, load } from "../../wasm/expression.js";
 import { LOCAL } from "../layout.js";
 import type { Meaning } from "./meaning.js";
 import type { IsaRow } from "./row.js";
@@ -171,7 +170,15 @@ function divideUnsigned(m: Meaning): void {
     return;
   }
   const bits = BigInt(bytes * 8);
-  const dividend = bytes === 1 ? m.register(ACCUMULATOR, 2, true) : f.tmp(m.register(DATA, bytes, true).shl(bits).or(m.register(ACCUMULATOR, bytes, true)));
+  const dividend =
+    bytes === 1
+      ? m.register(ACCUMULATOR, 2, true)
+      : f.tmp(
+          m
+            .register(DATA, bytes, true)
+            .shl(bits)
+            .or(m.register(ACCUMULATOR, bytes, true)),
+        );
   const quotient = f.tmp(dividend.divU(d));
   m.raiseIf(quotient.shrU(bits).ne(0n), DIVIDE_ERROR);
   const rest = f.tmp(dividend.remU(d));
@@ -196,7 +203,15 @@ function divideSigned(m: Meaning): void {
     return;
   }
   const bits = BigInt(bytes * 8);
-  const dividend = bytes === 1 ? m.register(ACCUMULATOR, 2) : f.tmp(m.register(DATA, bytes).shl(bits).or(m.register(ACCUMULATOR, bytes, true)));
+  const dividend =
+    bytes === 1
+      ? m.register(ACCUMULATOR, 2)
+      : f.tmp(
+          m
+            .register(DATA, bytes)
+            .shl(bits)
+            .or(m.register(ACCUMULATOR, bytes, true)),
+        );
   const quotient = f.temporary("i64");
   const rest = f.temporary("i64");
   // The most negative dividend by -1 would trap in WebAssembly; negation gives what the range check then refuses.
@@ -211,7 +226,12 @@ function divideSigned(m: Meaning): void {
       f.set(rest, dividend.remS(d));
     },
   );
-  m.raiseIf(signExtend(quotient.get, bytes).ne(quotient.get).or(d.eq(-1n).and(dividend.eq(-(1n << 63n)))), DIVIDE_ERROR);
+  m.raiseIf(
+    signExtend(quotient.get, bytes)
+      .ne(quotient.get)
+      .or(d.eq(-1n).and(dividend.eq(-(1n << 63n)))),
+    DIVIDE_ERROR,
+  );
   setQuotient(m, bytes, quotient.get, rest.get);
 }
 
@@ -331,7 +351,14 @@ export const arithmeticRows: readonly IsaRow[] = [
   { mnemonic: "test", opcode: "F7 /0", operands: "Ev,Iz", meaning: test, hot: WIDE },
   { mnemonic: "test", opcode: "F7 /1", operands: "Ev,Iz", meaning: test },
   { mnemonic: "not", opcode: "F6 /2", operands: "Eb", meaning: (m) => m.write(0, m.update(0).not()), lock: true },
-  { mnemonic: "not", opcode: "F7 /2", operands: "Ev", meaning: (m) => m.write(0, m.update(0).not()), lock: true, hot: WIDE },
+  {
+    mnemonic: "not",
+    opcode: "F7 /2",
+    operands: "Ev",
+    meaning: (m) => m.write(0, m.update(0).not()),
+    lock: true,
+    hot: WIDE,
+  },
   { mnemonic: "neg", opcode: "F6 /3", operands: "Eb", meaning: negate, lock: true },
   { mnemonic: "neg", opcode: "F7 /3", operands: "Ev", meaning: negate, lock: true, hot: WIDE },
   { mnemonic: "mul", opcode: "F6 /4", operands: "Eb", meaning: multiply(false) },
@@ -342,9 +369,27 @@ export const arithmeticRows: readonly IsaRow[] = [
   { mnemonic: "div", opcode: "F7 /6", operands: "Ev", meaning: divideUnsigned },
   { mnemonic: "idiv", opcode: "F6 /7", operands: "Eb", meaning: divideSigned },
   { mnemonic: "idiv", opcode: "F7 /7", operands: "Ev", meaning: divideSigned },
-  { mnemonic: "imul", opcode: "0F AF", operands: "Gv,Ev", meaning: (m) => multiplyInto(m, m.read(0), m.read(1)), hot: WIDE },
-  { mnemonic: "imul", opcode: "69", operands: "Gv,Ev,Iz", meaning: (m) => multiplyInto(m, m.read(1), m.read(2)), hot: WIDE },
-  { mnemonic: "imul", opcode: "6B", operands: "Gv,Ev,sIb", meaning: (m) => multiplyInto(m, m.read(1), m.read(2)), hot: WIDE },
+  {
+    mnemonic: "imul",
+    opcode: "0F AF",
+    operands: "Gv,Ev",
+    meaning: (m) => multiplyInto(m, m.read(0), m.read(1)),
+    hot: WIDE,
+  },
+  {
+    mnemonic: "imul",
+    opcode: "69",
+    operands: "Gv,Ev,Iz",
+    meaning: (m) => multiplyInto(m, m.read(1), m.read(2)),
+    hot: WIDE,
+  },
+  {
+    mnemonic: "imul",
+    opcode: "6B",
+    operands: "Gv,Ev,sIb",
+    meaning: (m) => multiplyInto(m, m.read(1), m.read(2)),
+    hot: WIDE,
+  },
   { mnemonic: "inc", opcode: "FE /0", operands: "Eb", meaning: increment(1n), lock: true },
   { mnemonic: "dec", opcode: "FE /1", operands: "Eb", meaning: increment(-1n), lock: true },
   { mnemonic: "inc", opcode: "FF /0", operands: "Ev", meaning: increment(1n), lock: true, hot: WIDE },

@@ -75,7 +75,12 @@ function crc32(m: Meaning): void {
   m.write(0, crc.get.and(0xffff_ffffn));
 }
 
-const CHANGES: readonly { readonly mnemonic: string; readonly change: BitChange; readonly opcode: string; readonly group: number }[] = [
+const CHANGES: readonly {
+  readonly mnemonic: string;
+  readonly change: BitChange;
+  readonly opcode: string;
+  readonly group: number;
+}[] = [
   { mnemonic: "bt", change: "none", opcode: "A3", group: 4 },
   { mnemonic: "bts", change: "set", opcode: "AB", group: 5 },
   { mnemonic: "btr", change: "reset", opcode: "B3", group: 6 },
@@ -98,4 +103,3 @@ export const bitRows: readonly IsaRow[] = [
   { mnemonic: "crc32", opcode: "F2 0F 38 F0", operands: "Gy,Eb", meaning: crc32, feature: "SSE4_2" },
   { mnemonic: "crc32", opcode: "F2 0F 38 F1", operands: "Gy,Ev", meaning: crc32, feature: "SSE4_2" },
 ];
-

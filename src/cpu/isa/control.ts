@@ -1,5 +1,4 @@
-import { type I64, load, store } from "../../wasm/expression.js";
-import { i32, i64 } from "../../wasm/expression.js";
+import { type I64, i32, i64, load, store } from "../../wasm/expression.js";
 import { REG } from "../layout.js";
 import { zeroExtend } from "./arithmetic.js";
 import { CONDITION, type Meaning } from "./meaning.js";
@@ -63,19 +62,69 @@ export const controlRows: readonly IsaRow[] = [
     const meaning = (m: Meaning): void => m.branchIf(m.condition(code));
     return [
       { mnemonic: `j${code}`, opcode: hex(0x70 + n), operands: "Jb", meaning, force64: true, sized: true, hot: [8] },
-      { mnemonic: `j${code}`, opcode: `0F ${hex(0x80 + n)}`, operands: "Jz", meaning, force64: true, sized: true, hot: [8] },
+      {
+        mnemonic: `j${code}`,
+        opcode: `0F ${hex(0x80 + n)}`,
+        operands: "Jz",
+        meaning,
+        force64: true,
+        sized: true,
+        hot: [8],
+      },
     ];
   }),
-  { mnemonic: "jmp", opcode: "EB", operands: "Jb", meaning: (m) => m.branch(), force64: true, sized: true, ends: true, hot: [8] },
-  { mnemonic: "jmp", opcode: "E9", operands: "Jz", meaning: (m) => m.branch(), force64: true, sized: true, ends: true, hot: [8] },
+  {
+    mnemonic: "jmp",
+    opcode: "EB",
+    operands: "Jb",
+    meaning: (m) => m.branch(),
+    force64: true,
+    sized: true,
+    ends: true,
+    hot: [8],
+  },
+  {
+    mnemonic: "jmp",
+    opcode: "E9",
+    operands: "Jz",
+    meaning: (m) => m.branch(),
+    force64: true,
+    sized: true,
+    ends: true,
+    hot: [8],
+  },
   { mnemonic: "jmp", opcode: "FF /4", operands: "Ev", meaning: jumpIndirect, force64: true, ends: true, hot: [8] },
   { mnemonic: "call", opcode: "E8", operands: "Jz", meaning: call, ...NEAR, hot: [8] },
   { mnemonic: "call", opcode: "FF /2", operands: "Ev", meaning: callIndirect, ...NEAR, hot: [8] },
   { mnemonic: "ret", opcode: "C3", operands: "", meaning: returnNear(false), ...NEAR, hot: [8] },
   { mnemonic: "ret", opcode: "C2", operands: "Iw", meaning: returnNear(true), ...NEAR },
-  { mnemonic: "loopne", opcode: "E0", operands: "Jb", meaning: loop("ne"), byAddressSize: true, force64: true, sized: true },
-  { mnemonic: "loope", opcode: "E1", operands: "Jb", meaning: loop("e"), byAddressSize: true, force64: true, sized: true },
-  { mnemonic: "loop", opcode: "E2", operands: "Jb", meaning: loop(null), byAddressSize: true, force64: true, sized: true },
+  {
+    mnemonic: "loopne",
+    opcode: "E0",
+    operands: "Jb",
+    meaning: loop("ne"),
+    byAddressSize: true,
+    force64: true,
+    sized: true,
+  },
+  {
+    mnemonic: "loope",
+    opcode: "E1",
+    operands: "Jb",
+    meaning: loop("e"),
+    byAddressSize: true,
+    force64: true,
+    sized: true,
+  },
+  {
+    mnemonic: "loop",
+    opcode: "E2",
+    operands: "Jb",
+    meaning: loop(null),
+    byAddressSize: true,
+    force64: true,
+    sized: true,
+  },
   {
     mnemonic: "jrcxz",
     opcode: "E3",

@@ -1,4 +1,4 @@
-import { i32, type I32, load, type V128 } from "../../wasm/expression.js";
+import { type I32, i32, load, type V128 } from "../../wasm/expression.js";
 import { REG } from "../layout.js";
 import type { IsaRow } from "./row.js";
 import { elements, immediateByte, sse, type VectorCompute } from "./vector-form.js";
@@ -47,10 +47,17 @@ const sha1Message2: VectorCompute = (a, b, m) => {
 };
 
 /** The message schedule's functions of SHA-256: two rotations to the right and a shift. */
-const sigma0 = (x: V128): V128 => rotate(x, 7).op("xor", rotate(x, 18)).op("xor", x.shift("i32x4ShrU", i32(3)));
+const sigma0 = (x: V128): V128 =>
+  rotate(x, 7)
+    .op("xor", rotate(x, 18))
+    .op("xor", x.shift("i32x4ShrU", i32(3)));
 const rotate = (x: V128, right: number): V128 =>
   x.shift("i32x4ShrU", i32(right)).op("or", x.shift("i32x4Shl", i32(32 - right)));
-const sigma1 = (x: I32): I32 => x.rotl(32 - 17).xor(x.rotl(32 - 19)).xor(x.shrU(10));
+const sigma1 = (x: I32): I32 =>
+  x
+    .rotl(32 - 17)
+    .xor(x.rotl(32 - 19))
+    .xor(x.shrU(10));
 
 const sha256Message1: VectorCompute = (a, b, m) => {
   const next = m.f.tmp(a.shuffle(b, elements(4, [1, 2, 3, 4])));

@@ -9,7 +9,12 @@ import type { Meaning } from "./meaning.js";
 export function maskedStore(m: Meaning, bytes: 8 | 16): void {
   const { f } = m;
   const value = m.readVector(0);
-  const mask = f.tmp(m.readVector(1).test("i8x16Bitmask").and((1 << bytes) - 1));
+  const mask = f.tmp(
+    m
+      .readVector(1)
+      .test("i8x16Bitmask")
+      .and((1 << bytes) - 1),
+  );
   const address = m.currentLinear();
   f.if(mask, () => {
     const rest = f.temporary("i32");

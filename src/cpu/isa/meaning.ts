@@ -3,7 +3,24 @@ import type { FunctionBuilder, FunctionReference } from "../../wasm/function.js"
 import type { VectorRuntime } from "./vector-runtime.js";
 
 /** Condition codes in the order of the encoding (Jcc, SETcc, CMOVcc). */
-export const CONDITION = ["o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"] as const;
+export const CONDITION = [
+  "o",
+  "no",
+  "b",
+  "ae",
+  "e",
+  "ne",
+  "be",
+  "a",
+  "s",
+  "ns",
+  "p",
+  "np",
+  "l",
+  "ge",
+  "le",
+  "g",
+] as const;
 export type Condition = (typeof CONDITION)[number];
 
 /** Status flags given one by one; what is absent keeps its value. `zero`, `sign` and `parity` are taken from `result`. */

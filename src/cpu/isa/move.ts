@@ -144,7 +144,13 @@ export const moveRows: readonly IsaRow[] = [
   { mnemonic: "cmpxchg", opcode: "0F B1", operands: "Ev,Gv", meaning: compareExchange, lock: true },
   { mnemonic: "cmpxchg8b", opcode: "0F C7 /1", operands: "M", meaning: compareExchangePair, lock: true, sized: true },
   { mnemonic: "bswap", opcode: "0F C8+r", operands: "Zy", meaning: byteSwap },
-  { mnemonic: "movbe", opcode: "0F 38 F0", operands: "Gv,Mv", meaning: (m) => m.write(0, swapped(m, m.readUnsigned(1), m.size)), feature: "MOVBE" },
+  {
+    mnemonic: "movbe",
+    opcode: "0F 38 F0",
+    operands: "Gv,Mv",
+    meaning: (m) => m.write(0, swapped(m, m.readUnsigned(1), m.size)),
+    feature: "MOVBE",
+  },
   {
     mnemonic: "movbe",
     opcode: "0F 38 F1",
@@ -160,7 +166,13 @@ export const moveRows: readonly IsaRow[] = [
   { mnemonic: "lahf", opcode: "9F", operands: "", meaning: (m) => storeHigh(m) },
   { mnemonic: "sahf", opcode: "9E", operands: "", meaning: (m) => loadHigh(m) },
   ...CONDITION.map(
-    (code, n): IsaRow => ({ mnemonic: `cmov${code}`, opcode: `0F ${hex(0x40 + n)}`, operands: "Gv,Ev", meaning: conditionalMove(n), hot: WIDE }),
+    (code, n): IsaRow => ({
+      mnemonic: `cmov${code}`,
+      opcode: `0F ${hex(0x40 + n)}`,
+      operands: "Gv,Ev",
+      meaning: conditionalMove(n),
+      hot: WIDE,
+    }),
   ),
   ...CONDITION.map(
     (code, n): IsaRow => ({

@@ -13,7 +13,10 @@ export interface PackedOperation {
   readonly mmxBytes?: 4;
 }
 
-const op = (name: SimdBinary): VectorCompute => (a, b) => a.op(name, b);
+const op =
+  (name: SimdBinary): VectorCompute =>
+  (a, b) =>
+    a.op(name, b);
 
 /** Interleaves the low or high halves of two registers. */
 function unpack(size: number, high: boolean): Pick<PackedOperation, "compute" | "mmx" | "mmxBytes"> {
@@ -23,7 +26,10 @@ function unpack(size: number, high: boolean): Pick<PackedOperation, "compute" | 
   const compute: VectorCompute = (a, b) => a.shuffle(b, elements(size, order(high ? half : 0, half)));
   if (!high) return { compute, mmxBytes: 4 };
   // The high half of an MMX register is the second quarter of the vector.
-  return { compute, mmx: (a, b) => a.shuffle(b, elements(size, [...order(half / 2, half / 2), ...order(0, half / 2)])) };
+  return {
+    compute,
+    mmx: (a, b) => a.shuffle(b, elements(size, [...order(half / 2, half / 2), ...order(0, half / 2)])),
+  };
 }
 
 /** A narrowing pack: the elements of the first operand, then those of the second. */
@@ -33,7 +39,11 @@ function pack(name: SimdBinary): Pick<PackedOperation, "compute" | "mmx"> {
 
 /** Combines neighbours: even elements with odd ones, of the first operand, then of the second. */
 function horizontal(size: number, name: SimdBinary): Pick<PackedOperation, "compute" | "mmx"> {
-  const every = (first: number): number[] => elements(size, Array.from({ length: 16 / size }, (_, n) => first + 2 * n));
+  const every = (first: number): number[] =>
+    elements(
+      size,
+      Array.from({ length: 16 / size }, (_, n) => first + 2 * n),
+    );
   const compute: VectorCompute = (a, b) => a.shuffle(b, every(0)).op(name, a.shuffle(b, every(1)));
   return { compute, mmx: (a, b, m) => compute(m.f.tmp(joined(a, b)), ZERO, m) };
 }
@@ -62,7 +72,9 @@ const sumOfDifferences: VectorCompute = (a, b, m) => {
 /** PMADDUBSW: bytes of the destination are unsigned, those of the source signed. */
 const multiplyAddBytes: VectorCompute = (a, b) => {
   const eight = i32(8);
-  const even = a.op("and", lanes(Array(8).fill(0xff), 16)).op("i16x8Mul", b.shift("i16x8Shl", eight).shift("i16x8ShrS", eight));
+  const even = a
+    .op("and", lanes(Array(8).fill(0xff), 16))
+    .op("i16x8Mul", b.shift("i16x8Shl", eight).shift("i16x8ShrS", eight));
   const odd = a.shift("i16x8ShrU", eight).op("i16x8Mul", b.shift("i16x8ShrS", eight));
   return even.op("i16x8AddSatS", odd);
 };
@@ -76,7 +88,11 @@ const multiplyRounded: VectorCompute = (a, b) => {
 
 /** PSIGN: negated where the source is negative, zero where it is zero. */
 function sign(lane: "i8x16" | "i16x8" | "i32x4"): VectorCompute {
-  return (a, b) => a.unary(`${lane}Neg`).bitselect(a, ZERO.op(`${lane}GtS`, b)).op("andnot", b.op(`${lane}Eq`, ZERO));
+  return (a, b) =>
+    a
+      .unary(`${lane}Neg`)
+      .bitselect(a, ZERO.op(`${lane}GtS`, b))
+      .op("andnot", b.op(`${lane}Eq`, ZERO));
 }
 
 /** PSHUFB: index bits 3:0 (2:0 for MMX), zero where bit 7 is set. WebAssembly gives zero for every index above 15. */

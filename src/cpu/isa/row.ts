@@ -50,7 +50,26 @@ export interface IsaRow {
 }
 
 export type OperandKind =
-  | "E" | "G" | "M" | "R" | "Z" | "I" | "sI" | "J" | "O" | "V" | "W" | "U" | "P" | "Q" | "N" | "S" | "C" | "D" | "A" | "fixed";
+  | "E"
+  | "G"
+  | "M"
+  | "R"
+  | "Z"
+  | "I"
+  | "sI"
+  | "J"
+  | "O"
+  | "V"
+  | "W"
+  | "U"
+  | "P"
+  | "Q"
+  | "N"
+  | "S"
+  | "C"
+  | "D"
+  | "A"
+  | "fixed";
 
 export interface OperandSpec {
   readonly kind: OperandKind;
@@ -121,15 +140,24 @@ export function parseOpcode(text: string): OpcodeSpec {
 /** Bytes of an operand of this size letter under an operand size. */
 export function operandBytes(size: string, operandSize: number): number {
   switch (size) {
-    case "b": return 1;
-    case "w": return 2;
-    case "d": return 4;
-    case "q": return 8;
-    case "v": return operandSize;
-    case "z": return Math.min(operandSize, 4);
-    case "y": return operandSize === 8 ? 8 : 4;
-    case "dq": return 16;
-    default: return 0;
+    case "b":
+      return 1;
+    case "w":
+      return 2;
+    case "d":
+      return 4;
+    case "q":
+      return 8;
+    case "v":
+      return operandSize;
+    case "z":
+      return Math.min(operandSize, 4);
+    case "y":
+      return operandSize === 8 ? 8 : 4;
+    case "dq":
+      return 16;
+    default:
+      return 0;
   }
 }
 

@@ -82,10 +82,15 @@ function rotateThroughCarry(left: boolean): (m: Meaning) => void {
     f.if(count.ne(0n), () => {
       const less = f.tmp(count.sub(1n));
       // The bits that come in from behind CF: shifted by one and then by the rest, because a shift by 64 is none.
-      const wrapped = left ? value.shrU(1n).shrU(i64(bits - 1n).sub(less)) : value.shl(1n).shl(i64(bits - 1n).sub(less));
+      const wrapped = left
+        ? value.shrU(1n).shrU(i64(bits - 1n).sub(less))
+        : value.shl(1n).shl(i64(bits - 1n).sub(less));
       const moved = left
         ? value.shl(count).or(carryIn.shl(less)).or(wrapped)
-        : value.shrU(count).or(carryIn.shl(i64(bits).sub(count))).or(wrapped);
+        : value
+            .shrU(count)
+            .or(carryIn.shl(i64(bits).sub(count)))
+            .or(wrapped);
       f.set(r, signExtend(moved, bytes));
       f.set(carry, left ? value.shrU(i64(bits).sub(count)).toI32().and(1) : value.shrU(less).toI32().and(1));
     });
@@ -120,7 +125,9 @@ function doubleShift(left: boolean): (m: Meaning) => void {
         f.set(r, out.extend16S());
         f.set(carry, left ? bit(wide.shl(count), 48n) : wide.shrU(less).toI32().and(1));
       } else {
-        const filled = left ? value.shl(count).or(b.shrU(1n).shrU(i64(bits - 1n).sub(count))) : value.shrU(count).or(b.shl(1n).shl(i64(bits - 1n).sub(count)));
+        const filled = left
+          ? value.shl(count).or(b.shrU(1n).shrU(i64(bits - 1n).sub(count)))
+          : value.shrU(count).or(b.shl(1n).shl(i64(bits - 1n).sub(count)));
         f.set(r, signExtend(filled, bytes));
         f.set(carry, (left ? value.shrU(i64(bits).sub(count)) : value.shrU(less)).toI32().and(1));
       }

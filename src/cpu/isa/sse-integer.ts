@@ -1,4 +1,4 @@
-import { i32, type I32, load, store, type V128 } from "../../wasm/expression.js";
+import { type I32, i32, load, store, type V128 } from "../../wasm/expression.js";
 import { maskedStore } from "./masked-store.js";
 import type { Meaning } from "./meaning.js";
 import { PACKED, PACKED_SHIFTS, type PackedShift, shiftPacked } from "./packed.js";
@@ -44,9 +44,13 @@ export function shuffleWords(high: boolean): VectorCompute {
   const place = [64, 16, 4, 1];
   const none = [0, 0, 0, 0];
   const first = high ? 0x0908 : 0x0100;
-  const base = high ? [0x0100, 0x0302, 0x0504, 0x0706, ...none.map(() => first)] : [...none.map(() => first), 0x0908, 0x0b0a, 0x0d0c, 0x0f0e];
+  const base = high
+    ? [0x0100, 0x0302, 0x0504, 0x0706, ...none.map(() => first)]
+    : [...none.map(() => first), 0x0908, 0x0b0a, 0x0d0c, 0x0f0e];
   return (_, b, m) => {
-    const choice = immediateByte(m).splat16x8().op("i16x8Mul", lanes(high ? [...none, ...place] : [...place, ...none], 16));
+    const choice = immediateByte(m)
+      .splat16x8()
+      .op("i16x8Mul", lanes(high ? [...none, ...place] : [...place, ...none], 16));
     const element = choice.shift("i16x8ShrU", i32(6)).op("and", lanes(Array(8).fill(3), 16));
     return b.op("swizzle", element.op("i16x8Mul", lanes(Array(8).fill(0x0202), 16)).op("i16x8Add", lanes(base, 16)));
   };
@@ -75,7 +79,13 @@ export const sseIntegerRows: readonly IsaRow[] = [
     }),
   ),
   ...PACKED_SHIFTS.flatMap((shift): IsaRow[] => [
-    { mnemonic: shift.mnemonic, opcode: `66 0F ${shift.byte}`, operands: "Vdq,Wdq", meaning: shiftByVector(shift), aligned: true },
+    {
+      mnemonic: shift.mnemonic,
+      opcode: `66 0F ${shift.byte}`,
+      operands: "Vdq,Wdq",
+      meaning: shiftByVector(shift),
+      aligned: true,
+    },
     { mnemonic: shift.mnemonic, opcode: `66 0F ${shift.group}`, operands: "Udq,Ib", meaning: shiftByImmediate(shift) },
   ]),
   { mnemonic: "psrldq", opcode: "66 0F 73 /3", operands: "Udq,Ib", meaning: shiftBytes(false) },

@@ -78,10 +78,26 @@ const shuffleDouble: VectorCompute = (a, b, m) => {
 /** The byte shuffle that an immediate with two bits for each of four dwords stands for. */
 export function dwordOrder(m: Meaning): V128 {
   // Each lane gets its two bits to the same place: up by multiplication, then down.
-  const choice = immediateByte(m).splat32x4().op("i32x4Mul", lanes([64, 16, 4, 1], 32));
+  const choice = immediateByte(m)
+    .splat32x4()
+    .op("i32x4Mul", lanes([64, 16, 4, 1], 32));
   const element = choice.shift("i32x4ShrU", i32(6)).op("and", lanes([3, 3, 3, 3], 32));
-  const index = element.op("i32x4Mul", lanes([1, 1, 1, 1].map(() => 0x04040404), 32));
-  return m.f.tmp(index.op("i32x4Add", lanes([1, 1, 1, 1].map(() => 0x03020100), 32)));
+  const index = element.op(
+    "i32x4Mul",
+    lanes(
+      [1, 1, 1, 1].map(() => 0x04040404),
+      32,
+    ),
+  );
+  return m.f.tmp(
+    index.op(
+      "i32x4Add",
+      lanes(
+        [1, 1, 1, 1].map(() => 0x03020100),
+        32,
+      ),
+    ),
+  );
 }
 
 function loadControl(m: Meaning): void {
@@ -97,7 +113,13 @@ function storeControl(m: Meaning): void {
 }
 
 type Rest = Partial<Omit<IsaRow, "mnemonic" | "opcode" | "operands" | "meaning">>;
-const row = (mnemonic: string, opcode: string, operands: string, meaning: (m: Meaning) => void, rest: Rest = {}): IsaRow => ({
+const row = (
+  mnemonic: string,
+  opcode: string,
+  operands: string,
+  meaning: (m: Meaning) => void,
+  rest: Rest = {},
+): IsaRow => ({
   mnemonic,
   opcode,
   operands,
@@ -125,14 +147,46 @@ export const sseMoveRows: readonly IsaRow[] = [
   row("movss", "F3 0F 11", "Wd,Vdq", moveScalar(4)),
   row("movsd", "F2 0F 10", "Vdq,Wq", moveScalar(8)),
   row("movsd", "F2 0F 11", "Wq,Vdq", moveScalar(8)),
-  row("movlps", "NP 0F 12", "Vdq,Mq", sse((a, b) => mergeLow(a, b, 8))),
-  row("movhlps", "NP 0F 12", "Vdq,Udq", sse((a, b) => a.shuffle(b, elements(8, [3, 1])))),
+  row(
+    "movlps",
+    "NP 0F 12",
+    "Vdq,Mq",
+    sse((a, b) => mergeLow(a, b, 8)),
+  ),
+  row(
+    "movhlps",
+    "NP 0F 12",
+    "Vdq,Udq",
+    sse((a, b) => a.shuffle(b, elements(8, [3, 1]))),
+  ),
   row("movlps", "NP 0F 13", "Mq,Vdq", moveVector),
-  row("movlpd", "66 0F 12", "Vdq,Mq", sse((a, b) => mergeLow(a, b, 8))),
+  row(
+    "movlpd",
+    "66 0F 12",
+    "Vdq,Mq",
+    sse((a, b) => mergeLow(a, b, 8)),
+  ),
   row("movlpd", "66 0F 13", "Mq,Vdq", moveVector),
-  row("movddup", "F2 0F 12", "Vdq,Wq", sse((_, b) => b.shuffle(b, elements(8, [0, 0])))),
-  row("movsldup", "F3 0F 12", "Vdq,Wdq", sse((_, b) => b.shuffle(b, elements(4, [0, 0, 2, 2]))), aligned),
-  row("movshdup", "F3 0F 16", "Vdq,Wdq", sse((_, b) => b.shuffle(b, elements(4, [1, 1, 3, 3]))), aligned),
+  row(
+    "movddup",
+    "F2 0F 12",
+    "Vdq,Wq",
+    sse((_, b) => b.shuffle(b, elements(8, [0, 0]))),
+  ),
+  row(
+    "movsldup",
+    "F3 0F 12",
+    "Vdq,Wdq",
+    sse((_, b) => b.shuffle(b, elements(4, [0, 0, 2, 2]))),
+    aligned,
+  ),
+  row(
+    "movshdup",
+    "F3 0F 16",
+    "Vdq,Wdq",
+    sse((_, b) => b.shuffle(b, elements(4, [1, 1, 3, 3]))),
+    aligned,
+  ),
   row("unpcklps", "NP 0F 14", "Vdq,Wdq", sse(unpackLowSingle), aligned),
   row("unpcklpd", "66 0F 14", "Vdq,Wdq", sse(lowOfBoth), aligned),
   row("unpckhps", "NP 0F 15", "Vdq,Wdq", sse(unpackHighSingle), aligned),

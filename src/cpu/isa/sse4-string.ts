@@ -15,8 +15,16 @@ const BITS = [1, 2, 4, 8, 16, 32, 64, 128];
 
 /** Length in elements of an operand that ends with the first zero element. */
 function implicitLength(value: V128, words: I32): I32 {
-  const bytes = value.op("i8x16Eq", ZERO).test("i8x16Bitmask").or(1 << 16).ctz();
-  const wordZeros = value.op("i16x8Eq", ZERO).test("i16x8Bitmask").or(1 << 8).ctz();
+  const bytes = value
+    .op("i8x16Eq", ZERO)
+    .test("i8x16Bitmask")
+    .or(1 << 16)
+    .ctz();
+  const wordZeros = value
+    .op("i16x8Eq", ZERO)
+    .test("i16x8Bitmask")
+    .or(1 << 8)
+    .ctz();
   return words.select(wordZeros, bytes);
 }
 
@@ -33,7 +41,10 @@ function expand(bits: I32, words: I32): V128 {
   const wordBits = lanes(BITS, 16);
   const byteBits = bytes16([...BITS, ...BITS]);
   const bytes = both.shuffle(both, [...elements(1, Array(8).fill(0)), ...elements(1, Array(8).fill(1))]);
-  return words.select(both.op("and", wordBits).op("i16x8Eq", wordBits), bytes.op("and", byteBits).op("i8x16Eq", byteBits));
+  return words.select(
+    both.op("and", wordBits).op("i16x8Eq", wordBits),
+    bytes.op("and", byteBits).op("i8x16Eq", byteBits),
+  );
 }
 
 /** PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM. */

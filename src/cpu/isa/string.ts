@@ -80,7 +80,9 @@ function single(m: Meaning, element: () => void, stop?: () => I32): void {
 
 /** Iterations that fit before a page ends. */
 function room(address: I64, size: number): I64 {
-  return i64(PAGE).sub(address.and(PAGE - 1n)).shrU(BigInt(Math.log2(size)));
+  return i64(PAGE)
+    .sub(address.and(PAGE - 1n))
+    .shrU(BigInt(Math.log2(size)));
 }
 const least = (m: Meaning, a: I64, b: I64): I64 => {
   const x = m.f.tmp(a);
@@ -219,7 +221,13 @@ function scanString(m: Meaning): void {
   );
 }
 
-function pair(mnemonic: string, byte: string, wide: string, meaning: (m: Meaning) => void, repeat: "rep" | "repe"): IsaRow[] {
+function pair(
+  mnemonic: string,
+  byte: string,
+  wide: string,
+  meaning: (m: Meaning) => void,
+  repeat: "rep" | "repe",
+): IsaRow[] {
   return [
     { mnemonic, opcode: byte, operands: "", meaning, repeat, fixedSize: 1 },
     { mnemonic, opcode: wide, operands: "", meaning, repeat, sized: true },

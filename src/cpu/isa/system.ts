@@ -1,7 +1,13 @@
 import type { IsaRow } from "./row.js";
 
 /** Instructions that `cpu/system` carries out; the row gives their encoding and the name of the operation. */
-const row = (mnemonic: string, opcode: string, operands: string, system: string, more: Partial<IsaRow> = {}): IsaRow => ({
+const row = (
+  mnemonic: string,
+  opcode: string,
+  operands: string,
+  system: string,
+  more: Partial<IsaRow> = {},
+): IsaRow => ({
   mnemonic,
   opcode,
   operands,

@@ -41,7 +41,12 @@ export function parseRow(source: IsaRow): ParsedRow {
 export function rowSizes(row: ParsedRow): readonly number[] {
   const { source, operands } = row;
   const letters = operands.map(({ size }) => size);
-  if (source.sized || letters.includes("v") || letters.includes("z") || operands.some(({ fixed }) => fixed === "rAX" || fixed === "eAX")) {
+  if (
+    source.sized ||
+    letters.includes("v") ||
+    letters.includes("z") ||
+    operands.some(({ fixed }) => fixed === "rAX" || fixed === "eAX")
+  ) {
     return source.only === "legacy" ? [2, 4] : [2, 4, 8];
   }
   if (letters.includes("y")) return source.only === "legacy" ? [4] : [4, 8];
@@ -61,15 +66,33 @@ export function rowVariants(row: ParsedRow): Variant[] {
     const forms: Addressing[] = [];
     if (kind !== "M" && kind !== "O") forms.push("none");
     if (kind) forms.push(...(hot ? (["base", "index", "any"] as const) : (["any"] as const)));
-    const repeats: Variant["repeat"][] = source.repeat ? (source.repeat === "rep" ? ["", "rep"] : ["", "rep", "repne"]) : [""];
+    const repeats: Variant["repeat"][] = source.repeat
+      ? source.repeat === "rep"
+        ? ["", "rep"]
+        : ["", "rep", "repne"]
+      : [""];
     const addressSizes = source.repeat || source.byAddressSize ? (source.only === "legacy" ? [2, 4] : [2, 4, 8]) : [0];
-    const modes = source.stack ? (source.only === "64" ? [false] : source.only === "legacy" ? [true] : [false, true]) : [false];
+    const modes = source.stack
+      ? source.only === "64"
+        ? [false]
+        : source.only === "legacy"
+          ? [true]
+          : [false, true]
+      : [false];
     for (const addressing of forms)
       for (const repeat of repeats)
         for (const addressSize of addressSizes)
           for (const legacy of modes) {
             if (legacy && size === 8) continue;
-            variants.push({ row, size, addressing, repeat, addressSize, legacy, hot: hot && addressing !== "any" && !legacy });
+            variants.push({
+              row,
+              size,
+              addressing,
+              repeat,
+              addressSize,
+              legacy,
+              hot: hot && addressing !== "any" && !legacy,
+            });
           }
   }
   return variants;

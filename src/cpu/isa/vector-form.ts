@@ -1,4 +1,4 @@
-import { i32, i64, load, store, v128, type I32, type V128 } from "../../wasm/expression.js";
+import { type I32, i32, i64, load, store, type V128, v128 } from "../../wasm/expression.js";
 import { REG } from "../layout.js";
 import type { Meaning } from "./meaning.js";
 

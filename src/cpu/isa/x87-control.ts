@@ -13,7 +13,8 @@ const FCW_INIT = 0x37f;
 const FTW_EMPTY = 0xffff;
 
 const word = (address: number): ReturnType<typeof load.i32_16U> => load.i32_16U(i32(address));
-const setWord = (m: Meaning, address: number, value: ReturnType<typeof i32>): void => m.f.emit(store.i32_16(i32(address), value));
+const setWord = (m: Meaning, address: number, value: ReturnType<typeof i32>): void =>
+  m.f.emit(store.i32_16(i32(address), value));
 
 /** #NM if x87 is switched off; pending errors do not matter to these. */
 function requireDevice(m: Meaning): void {

@@ -52,7 +52,14 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
       });
       f.return(gpa.toI32().add(RAM_BASE));
     });
-    const entry = f.tmp(gpa.shrU(12n).toI32().and(TLB.GPA_ENTRIES - 1).shl(4).add(TLB.GPA));
+    const entry = f.tmp(
+      gpa
+        .shrU(12n)
+        .toI32()
+        .and(TLB.GPA_ENTRIES - 1)
+        .shl(4)
+        .add(TLB.GPA),
+    );
     f.if(load.i64(entry).eq(gpa.and(~PAGE_OFFSET)).and(load.i32(entry, 12).and(rights).eq(rights)), () => {
       f.emit(store.i32(at(LOCAL.WALK), load.i32(entry, 12).shrU(8)));
       f.return(load.i32(entry, 8).add(gpa.toI32().and(0xfff)));
@@ -104,27 +111,40 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
     const meta = f.tmp(pageMeta(hpa));
     const walkBits = shared.select(i32(WALK.SHARED), i32(0));
     const owner = shared.select(i32(0), load.i32(at(LOCAL.KEY_ID)));
-    f.if(load.i32(meta).and(PAGE_META.KEY_ID_MASK | PAGE_META.ODD).ne(owner), () => {
-      const n = f.temporary("i32");
-      f.emit(store.i64(at(LOCAL.FAULT_HPA), hpa));
-      f.set(n, load.i32(at(LOCAL.ODD_PASSES)));
-      f.loop((again) => {
-        f.if(n.get, () => {
-          f.set(n, n.get.sub(1));
-          f.if(load.i64(n.get.shl(4), LOCAL.ODD_PASS_LINES).eq(hpa), () => {
-            f.emit(store.i32(at(LOCAL.WALK), walkBits.or(WALK.ODD)));
-            f.return(load.i32(n.get.shl(4), LOCAL.ODD_PASS_LINES + 8));
+    f.if(
+      load
+        .i32(meta)
+        .and(PAGE_META.KEY_ID_MASK | PAGE_META.ODD)
+        .ne(owner),
+      () => {
+        const n = f.temporary("i32");
+        f.emit(store.i64(at(LOCAL.FAULT_HPA), hpa));
+        f.set(n, load.i32(at(LOCAL.ODD_PASSES)));
+        f.loop((again) => {
+          f.if(n.get, () => {
+            f.set(n, n.get.sub(1));
+            f.if(load.i64(n.get.shl(4), LOCAL.ODD_PASS_LINES).eq(hpa), () => {
+              f.emit(store.i32(at(LOCAL.WALK), walkBits.or(WALK.ODD)));
+              f.return(load.i32(n.get.shl(4), LOCAL.ODD_PASS_LINES + 8));
+            });
+            f.br(again);
           });
-          f.br(again);
         });
-      });
-      fault(f, FAULT.ODD_PAGE, rights);
-    });
+        fault(f, FAULT.ODD_PAGE, rights);
+      },
+    );
     f.if(rights.and(2), () => f.emit(store.i32(meta, load.i32(meta).and(~PAGE_META.UNTOUCHED_ZERO))));
     // A page that nobody has written keeps its note until the first write, which therefore must come by here.
     f.if(load.i32(meta).and(PAGE_META.UNTOUCHED_ZERO), () => f.set(allowed, allowed.get.and(~2)));
     f.emit(store.i32(meta, load.i32(meta).or(PAGE_META.CACHED)));
-    const slot = f.tmp(gpa.shrU(12n).toI32().and(TLB.GPA_ENTRIES - 1).shl(4).add(TLB.GPA));
+    const slot = f.tmp(
+      gpa
+        .shrU(12n)
+        .toI32()
+        .and(TLB.GPA_ENTRIES - 1)
+        .shl(4)
+        .add(TLB.GPA),
+    );
     f.emit(store.i64(slot, gpa.and(~PAGE_OFFSET)));
     f.emit(store.i32(slot, hpa.and(~PAGE_OFFSET).toI32().add(RAM_BASE), 8));
     f.emit(store.i32(slot, allowed.get.or(walkBits.shl(8)), 12));
@@ -164,14 +184,7 @@ function defineTranslate(module: ModuleBuilder, runtime: CoreRuntime): void {
     const entryAddress = f.local("i32");
     const pageFault = (code: I32 | number): void => {
       const base = typeof code === "number" ? i32(code) : code;
-      fault(
-        f,
-        FAULT.PAGE,
-        base
-          .or(access.and(2))
-          .or(user.shl(2))
-          .or(access.and(4).shl(2)),
-      );
+      fault(f, FAULT.PAGE, base.or(access.and(2)).or(user.shl(2)).or(access.and(4).shl(2)));
     };
     f.set(table, load.i64(at(REG.CR3)).and(ADDRESS));
     f.set(shift, i64(39n));
@@ -199,8 +212,16 @@ function defineTranslate(module: ModuleBuilder, runtime: CoreRuntime): void {
       });
       // Bits 20:13 or 29:13 of a large page's entry are reserved; bit 12 is PAT there.
       const below = f.tmp(i64(1n).shl(shift.get).sub(1n));
-      f.if(shift.get.gtU(12n).and(entry.get.and(below).and(~0x1fffn).ne(0n)), () => pageFault(PF.PRESENT | PF.RESERVED));
-      f.if(any.get.and(NO_EXECUTE).ne(0n).and(load.i64(at(REG.EFER)).and(0x800n).eqz()), () => pageFault(PF.PRESENT | PF.RESERVED));
+      f.if(shift.get.gtU(12n).and(entry.get.and(below).and(~0x1fffn).ne(0n)), () =>
+        pageFault(PF.PRESENT | PF.RESERVED),
+      );
+      f.if(
+        any.get
+          .and(NO_EXECUTE)
+          .ne(0n)
+          .and(load.i64(at(REG.EFER)).and(0x800n).eqz()),
+        () => pageFault(PF.PRESENT | PF.RESERVED),
+      );
 
       const userPage = f.tmp(all.get.and(USER).ne(0n));
       const writablePage = f.tmp(all.get.and(WRITABLE).ne(0n));

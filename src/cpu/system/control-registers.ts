@@ -9,8 +9,23 @@ import { readRm, requirePrivilege, setGpr, writeRm } from "./operands.js";
 
 /** CR4 bits that our CPUID advertises; setting another one is #GP(0). */
 const CR4_KNOWN =
-  CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.PCE | CR4.OSFXSR | CR4.OSXMMEXCPT |
-  CR4.VMXE | CR4.FSGSBASE | CR4.PCIDE | CR4.OSXSAVE | CR4.SMEP | CR4.SMAP;
+  CR4.VME |
+  CR4.PVI |
+  CR4.TSD |
+  CR4.DE |
+  CR4.PSE |
+  CR4.PAE |
+  CR4.MCE |
+  CR4.PGE |
+  CR4.PCE |
+  CR4.OSFXSR |
+  CR4.OSXMMEXCPT |
+  CR4.VMXE |
+  CR4.FSGSBASE |
+  CR4.PCIDE |
+  CR4.OSXSAVE |
+  CR4.SMEP |
+  CR4.SMAP;
 const CR0_KNOWN = CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.ET | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG;
 
 /** Access types of the exit qualification for control registers (SDM 3C table 28-3). */
@@ -97,7 +112,8 @@ const movToCr: SystemOperation = (environment, instruction) => {
   const value = wide ? raw : raw & 0xffff_ffffn;
   switch (instruction.reg) {
     case 0:
-      if (controls && mustExit(controls.cr0Mask, controls.cr0Shadow, value)) exitForAccess(instruction, 0, ACCESS.TO, instruction.rm);
+      if (controls && mustExit(controls.cr0Mask, controls.cr0Shadow, value))
+        exitForAccess(instruction, 0, ACCESS.TO, instruction.rm);
       writeCr0(environment, merged(environment, 0, value));
       return "next";
     case 2:
@@ -107,7 +123,8 @@ const movToCr: SystemOperation = (environment, instruction) => {
       writeCr3(environment, value);
       return "next";
     case 4:
-      if (controls && mustExit(controls.cr4Mask, controls.cr4Shadow, value)) exitForAccess(instruction, 4, ACCESS.TO, instruction.rm);
+      if (controls && mustExit(controls.cr4Mask, controls.cr4Shadow, value))
+        exitForAccess(instruction, 4, ACCESS.TO, instruction.rm);
       writeCr4(environment, merged(environment, 4, value));
       return "next";
     case 8:
@@ -156,7 +173,11 @@ const lmsw: SystemOperation = (environment, instruction) => {
   requirePrivilege(environment);
   const source = readRm(environment, instruction, 2) & 0xfn;
   const { state, controls } = environment;
-  if (controls && (source ^ controls.cr0Shadow) & controls.cr0Mask & 0xfn && (source | controls.cr0Shadow) & controls.cr0Mask & 1n & ~controls.cr0Shadow) {
+  if (
+    controls &&
+    (source ^ controls.cr0Shadow) & controls.cr0Mask & 0xfn &&
+    (source | controls.cr0Shadow) & controls.cr0Mask & 1n & ~controls.cr0Shadow
+  ) {
     exitForAccess(instruction, 0, ACCESS.LMSW, 0, Number(source));
   }
   const value = (state.get(REG.CR0) & ~0xen) | source;

@@ -6,7 +6,13 @@ import type { CpuEnvironment, SystemOperation } from "./environment.js";
 import { flagsOf, requirePrivilege } from "./operands.js";
 
 /** A VM exit of an instruction; without SEAM non-root there is nobody to exit to, and the instruction is undefined. */
-export function exitTo(environment: CpuEnvironment, instruction: Instruction, reason: number, qualification = 0n, instructionInfo = 0): never {
+export function exitTo(
+  environment: CpuEnvironment,
+  instruction: Instruction,
+  reason: number,
+  qualification = 0n,
+  instructionInfo = 0,
+): never {
   if (!environment.controls) throw invalidOpcode();
   throw new VmExitSignal({ reason, qualification, instructionLength: instruction.length, instructionInfo });
 }

@@ -134,7 +134,11 @@ function setMxcsr(environment: CpuEnvironment, value: number): void {
 function inUse(environment: CpuEnvironment): bigint {
   const { state } = environment;
   let bits = 0n;
-  const plain = state.get16(REG.FCW) === FCW_INIT && state.get16(REG.FSW) === 0 && state.get16(REG.FTW) === 0xffff && state.get16(REG.FOP) === 0;
+  const plain =
+    state.get16(REG.FCW) === FCW_INIT &&
+    state.get16(REG.FSW) === 0 &&
+    state.get16(REG.FTW) === 0xffff &&
+    state.get16(REG.FOP) === 0;
   let x87 = !plain || state.get(REG.FIP) !== 0n || state.get(REG.FDP) !== 0n;
   for (let n = 0; n < 16 && !x87; n++) x87 = state.get(REG.FPR + n * 8) !== 0n;
   if (x87) bits |= X87;
@@ -235,7 +239,8 @@ const restore =
     if (supervisor && !compact) throw generalProtection();
     if (compact) {
       if (format & ~COMPACTED & ~allowed || present & ~format) throw generalProtection();
-    } else if (present & ~xcr0 || format !== 0n || view.getBigUint64(HEADER + 16, true) !== 0n) throw generalProtection();
+    } else if (present & ~xcr0 || format !== 0n || view.getBigUint64(HEADER + 16, true) !== 0n)
+      throw generalProtection();
     for (let n = compact ? 16 : 24; n < 64; n += 8) {
       if (compact && view.getBigUint64(HEADER + n, true) !== 0n) throw generalProtection();
     }

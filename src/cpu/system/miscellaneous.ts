@@ -103,4 +103,3 @@ export const miscellaneousOperations: Readonly<Record<string, SystemOperation>> 
   movdir64b,
   enter,
 };
-

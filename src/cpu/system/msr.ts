@@ -2,7 +2,12 @@ import { MSR } from "../../arch/msr.js";
 import { EXIT_REASON } from "../../arch/vmx.js";
 import { CR4 } from "../../arch/x86.js";
 import { generalProtection, invalidOpcode, VmExitSignal } from "../faults.js";
-import { readVirtualRegister, requestVirtualInterrupt, virtualEoi, writeTaskPriority } from "../interrupts/virtual-apic.js";
+import {
+  readVirtualRegister,
+  requestVirtualInterrupt,
+  virtualEoi,
+  writeTaskPriority,
+} from "../interrupts/virtual-apic.js";
 import type { Instruction } from "../isa/instruction.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment, SystemOperation } from "./environment.js";
@@ -147,7 +152,12 @@ const readBase =
   (index: number): SystemOperation =>
   (environment, instruction) => {
     requireFsGsBase(environment);
-    setGpr(environment, instruction.rm, instruction.operandSize === 8 ? 8 : 4, environment.state.get(segmentBase(index)));
+    setGpr(
+      environment,
+      instruction.rm,
+      instruction.operandSize === 8 ? 8 : 4,
+      environment.state.get(segmentBase(index)),
+    );
     return "next";
   };
 

@@ -18,7 +18,9 @@ export function loadSegment(environment: CpuEnvironment, index: number, selector
       return;
     }
     const descriptor = readDescriptor(environment, selector, VECTOR.GP);
-    const writable = (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) === (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
+    const writable =
+      (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) ===
+      (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
     if ((selector & 3) !== cpl || dplOf(descriptor.rights) !== cpl || !writable) throw error(selector);
     if (!(descriptor.rights & RIGHTS.P)) throw new CpuException(VECTOR.SS, selector & 0xfffc);
     state.setSegment(index, accessed(environment, descriptor));
@@ -116,7 +118,16 @@ const popSreg: SystemOperation = (environment, instruction) => {
 
 const loadFarPointer: SystemOperation = (environment, instruction) => {
   const { opcode, map, operandSize } = instruction;
-  const index = map === 0 ? (opcode === 0xc4 ? SEGMENT.ES : SEGMENT.DS) : opcode === 0xb2 ? SEGMENT.SS : opcode === 0xb4 ? SEGMENT.FS : SEGMENT.GS;
+  const index =
+    map === 0
+      ? opcode === 0xc4
+        ? SEGMENT.ES
+        : SEGMENT.DS
+      : opcode === 0xb2
+        ? SEGMENT.SS
+        : opcode === 0xb4
+          ? SEGMENT.FS
+          : SEGMENT.GS;
   const address = environment.linearAddress(instruction, operandSize + 2);
   const offset = environment.linear.read(address, operandSize);
   const selector = Number(environment.linear.read(address + BigInt(operandSize), 2));
@@ -219,7 +230,9 @@ function visible(environment: CpuEnvironment, selector: number): ReturnType<type
 }
 
 function privilegeAllows(environment: CpuEnvironment, selector: number, rights: number): boolean {
-  const conforming = (rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING)) === (RIGHTS.S | RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING);
+  const conforming =
+    (rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING)) ===
+    (RIGHTS.S | RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING);
   return conforming || Math.max(environment.state.cpl, selector & 3) <= dplOf(rights);
 }
 
@@ -233,7 +246,9 @@ const examine =
     const selector = Number(readRm(environment, instruction, 2));
     const descriptor = visible(environment, selector);
     const long = (environment.state.get32(REG.EFER) & 0x400) !== 0;
-    const known = descriptor && (descriptor.rights & RIGHTS.S || (long ? types.long : types.legacy).includes(descriptor.rights & RIGHTS.TYPE));
+    const known =
+      descriptor &&
+      (descriptor.rights & RIGHTS.S || (long ? types.long : types.legacy).includes(descriptor.rights & RIGHTS.TYPE));
     if (!descriptor || !known || !privilegeAllows(environment, selector, descriptor.rights)) {
       setZero(environment, false);
       return "next";
@@ -285,4 +300,3 @@ export const segmentOperations: Readonly<Record<string, SystemOperation>> = {
   verw: verify(true),
   arpl,
 };
-

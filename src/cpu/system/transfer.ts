@@ -42,7 +42,8 @@ function farTransfer(environment: CpuEnvironment, selector: number, offset: bigi
 
 function farPointer(environment: CpuEnvironment, instruction: Instruction): { selector: number; offset: bigint } {
   const bytes = instruction.operandSize;
-  if (!instruction.memory) return { selector: instruction.immediate2, offset: BigInt.asUintN(bytes * 8, instruction.immediate) };
+  if (!instruction.memory)
+    return { selector: instruction.immediate2, offset: BigInt.asUintN(bytes * 8, instruction.immediate) };
   const address = environment.linearAddress(instruction, bytes + 2);
   return {
     offset: environment.linear.read(address, bytes),
@@ -93,7 +94,9 @@ function returnStack(environment: CpuEnvironment, selector: number, cpl: number,
     return () => state.setSegment(SEGMENT.SS, nullSegment(selector, cpl));
   }
   const descriptor = readDescriptor(environment, selector, VECTOR.GP);
-  const writable = (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) === (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
+  const writable =
+    (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) ===
+    (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
   if ((selector & 3) !== cpl || dplOf(descriptor.rights) !== cpl || !writable) throw error(selector);
   if (!(descriptor.rights & RIGHTS.P)) throw new CpuException(VECTOR.SS, selector & 0xfffc);
   return () => state.setSegment(SEGMENT.SS, accessed(environment, descriptor));
@@ -104,7 +107,8 @@ function dropInnerSegments(environment: CpuEnvironment, cpl: number): void {
   const { state } = environment;
   for (const index of [SEGMENT.ES, SEGMENT.DS, SEGMENT.FS, SEGMENT.GS]) {
     const rights = state.get32(REG.SEGMENTS + index * SEG_SIZE + SEG.RIGHTS);
-    const conforming = (rights & (RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING)) === (RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING);
+    const conforming =
+      (rights & (RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING)) === (RIGHTS.CODE | RIGHTS.EXPAND_DOWN_OR_CONFORMING);
     if (!(rights & RIGHTS.UNUSABLE) && !conforming && dplOf(rights) < cpl) state.setSegment(index, nullSegment(0));
   }
 }
@@ -157,7 +161,9 @@ const iret: SystemOperation = (environment, instruction) => {
   if (!long && !(state.get32(REG.CR0) & CR0.PE)) throw generalProtection();
   if (flagsOf(environment) & RFLAGS.NT) {
     // A return from a nested task: IA-32e mode has none, and no TD has tasks.
-    throw long ? generalProtection() : new CpuException(VECTOR.TS, state.get16(REG.SEGMENTS + SEGMENT.TR * SEG_SIZE + SEG.SELECTOR) & 0xfffc);
+    throw long
+      ? generalProtection()
+      : new CpuException(VECTOR.TS, state.get16(REG.SEGMENTS + SEGMENT.TR * SEG_SIZE + SEG.SELECTOR) & 0xfffc);
   }
   const at = (n: number): bigint => linear.read(stackAddress(environment, n * bytes), bytes);
   const rip = at(0);
@@ -191,7 +197,10 @@ const iret: SystemOperation = (environment, instruction) => {
   return "jump";
 };
 
-const flatSegment = (selector: number, rights: number): { selector: number; base: bigint; limit: number; rights: number } => ({
+const flatSegment = (
+  selector: number,
+  rights: number,
+): { selector: number; base: bigint; limit: number; rights: number } => ({
   selector,
   base: 0n,
   limit: 0xffff_ffff,
@@ -258,7 +267,10 @@ const sysexit: SystemOperation = (environment, instruction) => {
   const rip = state.gpr(2);
   const rsp = state.gpr(1);
   if (wide && (!isCanonical(rip) || !isCanonical(rsp))) throw generalProtection();
-  state.setSegment(SEGMENT.CS, flatSegment((selector + (wide ? 32 : 16)) | 3, withDpl(wide ? FLAT.CODE64 : FLAT.CODE32, 3)));
+  state.setSegment(
+    SEGMENT.CS,
+    flatSegment((selector + (wide ? 32 : 16)) | 3, withDpl(wide ? FLAT.CODE64 : FLAT.CODE32, 3)),
+  );
   state.setSegment(SEGMENT.SS, flatSegment((selector + (wide ? 40 : 24)) | 3, withDpl(FLAT.DATA, 3)));
   state.set32(REG.CPL, 3);
   state.setGpr(4, wide ? rsp : rsp & 0xffff_ffffn);
@@ -275,7 +287,12 @@ const SOFTWARE_EXCEPTION = 6 << 8;
 const software =
   (vector: (instruction: Instruction) => number, type: number): SystemOperation =>
   (_environment, instruction) => {
-    throw new SoftwareEvent({ info: vector(instruction) | type, errorCode: null, address: 0n, instructionLength: instruction.length });
+    throw new SoftwareEvent({
+      info: vector(instruction) | type,
+      errorCode: null,
+      address: 0n,
+      instructionLength: instruction.length,
+    });
   };
 
 export const transferOperations: Readonly<Record<string, SystemOperation>> = {
@@ -295,4 +312,3 @@ export const transferOperations: Readonly<Record<string, SystemOperation>> = {
     return software(() => VECTOR.OF, SOFTWARE_EXCEPTION)(environment, instruction);
   },
 };
-
