@@ -285,7 +285,9 @@ export class Core {
     if (!operation) throw new Error(`no operation ${instruction.system}`);
     const shadow = state.get32(REG.INTERRUPTIBILITY) & SHADOWS;
     try {
-      if (operation(this.#environment, instruction) === "next") {
+      const result = operation(this.#environment, instruction);
+      if (result instanceof VmExitSignal) return this.#vmExit(result);
+      if (result === "next") {
         const next = state.rip + BigInt(instruction.length);
         state.rip = state.longMode ? BigInt.asUintN(64, next) : next & 0xffff_ffffn;
       }
@@ -366,10 +368,15 @@ export class Core {
   }
 
   #virtualInterrupt(): CoreStop | null {
-    if (!this.#guest) return null;
     const { state } = this;
-    if (!(state.get32(REG.FLAGS) & FLAG.IF) || state.get32(REG.INTERRUPTIBILITY) & SHADOWS) return null;
-    if (pendingVirtualInterrupt(this.#environment) < 0) return null;
+    state.set32(LOCAL.INTERRUPT_WINDOW, 0);
+    if (!this.#guest) return null;
+    const pending = pendingVirtualInterrupt(this.#environment) >= 0;
+    if (!pending) return null;
+    if (!(state.get32(REG.FLAGS) & FLAG.IF) || state.get32(REG.INTERRUPTIBILITY) & SHADOWS) {
+      state.set32(LOCAL.INTERRUPT_WINDOW, 1);
+      return null;
+    }
     const vector = acceptVirtualInterrupt(this.#environment);
     return this.#deliver({
       info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT),

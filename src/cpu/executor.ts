@@ -10,6 +10,7 @@ import { CpuState } from "./state.js";
 const PAGE = 4096;
 const ACCESS_FETCH = 4;
 const SHADOWS = 3;
+const STI_SHADOW = 1;
 
 /** What ended a slice of execution, before anybody has acted on it. */
 export type SliceEnd =
@@ -122,6 +123,7 @@ export class Executor {
       this.ticks += spent;
       this.retired += spent - state.get32(LOCAL.REP_TICKS);
       rest = left;
+      this.#passShadow(left);
       switch (state.get32(LOCAL.EXIT)) {
         case EXIT.BUDGET:
           return { kind: "budget" };
@@ -174,6 +176,14 @@ export class Executor {
       breakOffset,
     );
     return done ? null : this.#fault(true);
+  }
+
+  /** The shadow of an STI in this slice has passed if ticks have been spent since. */
+  #passShadow(left: number): void {
+    const blocked = this.state.get32(REG.INTERRUPTIBILITY);
+    if (blocked & STI_SHADOW && this.state.get32(LOCAL.SHADOW_BUDGET) > left) {
+      this.state.set32(REG.INTERRUPTIBILITY, blocked & ~STI_SHADOW);
+    }
   }
 
   /** STI and MOV SS shadows end with the next instruction. */

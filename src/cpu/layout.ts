@@ -185,6 +185,8 @@ export const LOCAL = {
   FAULT_HPA: 0x21d8,
   /** Bytes of the access under translation (i32). */
   ACCESS_BYTES: 0x21e0,
+  /** Ticks that were left when STI opened the interrupt window (i32): what is left later tells if its shadow has passed. */
+  SHADOW_BUDGET: 0x21e8,
   /** What the last translation found: `WALK` bits (i32). */
   WALK: 0x21e4,
   /** 64 bytes in which a write that cannot be made in place is put together, and 64 more for a read. */

@@ -45,7 +45,9 @@ function opcodeTables(): Candidate[][] {
     const candidate = { row, modrm: hasModrm(row.opcode, row.operands), sizes: rowSizes(row) };
     for (let n = 0; n < (plusRegister ? 8 : 1); n++) {
       const key = map * 256 + byte + n;
-      (built[key] ??= []).push(candidate);
+      const list = built[key] ?? [];
+      built[key] = list;
+      list.push(candidate);
     }
   }
   tables = built;
@@ -67,6 +69,8 @@ function fits(row: ParsedRow, modrm: number): boolean {
   const register = modrm >= 0xc0;
   for (const { kind } of operands) {
     if (kind === "C" || kind === "D") return true;
+    // ES CS SS DS FS GS are all the segment registers there are.
+    if (kind === "S" && ((modrm >> 3) & 7) > 5) return false;
     if (kind === "M" && register) return false;
     if ((kind === "R" || kind === "U" || kind === "N") && !register) return false;
   }
@@ -253,7 +257,8 @@ class Decoder {
     if (this.#lock && !(row.source.lock && memory)) return "undefined";
     const registers = row.operands.map(({ kind, fixed }) => {
       if (fixed) return -1;
-      if (kind === "G" || kind === "V" || kind === "P" || kind === "S" || kind === "C" || kind === "D") return reg;
+      if (kind === "S") return reg & 7;
+      if (kind === "G" || kind === "V" || kind === "P" || kind === "C" || kind === "D") return reg;
       if (kind === "Z") return (byte & 7) | ((this.#rex & 1) << 3);
       if (kind === "R" || kind === "U" || kind === "N") return rm;
       if (kind === "E" || kind === "W" || kind === "Q") return memory ? -1 : rm;

@@ -26,6 +26,8 @@ export interface Frame {
 /** The five words of the lazy flags, named as in `layout.ts`. */
 export type FlagWord = "FZ" | "FN" | "FX" | "FY" | "FS";
 
+/** Blocking by STI (SDM 3C table 25-3). */
+const STI_BLOCKING = 1;
 const at = (address: number): I32 => i32(address);
 const LOAD_SIGNED = { 1: load.i64_8S, 2: load.i64_16S, 4: load.i64_32S, 8: load.i64 } as Record<
   number,
@@ -96,7 +98,7 @@ export class InterpreterMeaning implements Meaning {
     return load.i32_16U(this.frame.record, before.length === 0 ? RECORD.REG0 : RECORD.REG1);
   }
   #takesSlot(kind: string): boolean {
-    return ["E", "G", "R", "Z", "V", "W", "U", "P", "Q", "N"].includes(kind);
+    return ["E", "G", "R", "Z", "V", "W", "U", "P", "Q", "N", "S"].includes(kind);
   }
 
   immediate(): I64 {
@@ -530,6 +532,18 @@ export class InterpreterMeaning implements Meaning {
     this.f.emit(store.i64(at(REG.RIP), this.#rip()));
     this.f.emit(store.i32(at(LOCAL.EXIT), i32(EXIT.BUDGET)));
     this.frame.leave();
+  }
+
+  shadowNext(): void {
+    const { f } = this;
+    const blocked = load.i32(at(REG.INTERRUPTIBILITY));
+    f.emit(store.i32(at(REG.INTERRUPTIBILITY), blocked.or(STI_BLOCKING)));
+    f.emit(store.i32(at(LOCAL.SHADOW_BUDGET), this.budget()));
+    f.if(load.i32(at(LOCAL.INTERRUPT_WINDOW)), () => {
+      f.emit(store.i32(at(LOCAL.BUDGET_REST), this.budget()));
+      f.emit(store.i32(at(LOCAL.SHADOW_BUDGET), i32(0)));
+      this.setBudget(i32(0));
+    });
   }
 
   /** Emits the handler: the row's meaning, then on to the next record. */

@@ -54,6 +54,35 @@ function setDirection(value: bigint): (m: Meaning) => void {
   return (m) => m.f.emit(store.i64(i32(REG.FLAGS), flagWord(m).and(~0x400n).or(value)));
 }
 
+/** CLFLUSH, CLFLUSHOPT, CLWB: memory is coherent here, the access check remains. */
+function flushLine(m: Meaning): void {
+  m.load(m.linear(), 1);
+}
+
+const IF = 0x200n;
+
+/** #GP(0) if the CPL is above IOPL. */
+function requireIopl(m: Meaning, flags: I64): void {
+  const iopl = flags.shrU(12n).toI32().and(3);
+  m.raiseIf(load.i32(i32(REG.CPL)).gtU(iopl), 13, 0);
+}
+
+function clearInterruptFlag(m: Meaning): void {
+  const flags = flagWord(m);
+  requireIopl(m, flags);
+  m.f.emit(store.i64(i32(REG.FLAGS), flags.and(~IF)));
+}
+
+/** STI: interrupts that it lets in wait until the next instruction is done. */
+function setInterruptFlag(m: Meaning): void {
+  const flags = flagWord(m);
+  requireIopl(m, flags);
+  m.f.if(flags.and(IF).eqz(), () => {
+    m.f.emit(store.i64(i32(REG.FLAGS), flags.or(IF)));
+    m.shadowNext();
+  });
+}
+
 const nothing = (): void => {};
 const hex = (value: number): string => value.toString(16).toUpperCase().padStart(2, "0");
 
@@ -148,6 +177,11 @@ export const controlRows: readonly IsaRow[] = [
   { mnemonic: "lfence", opcode: "NP 0F AE /5", operands: "R", meaning: nothing, feature: "SSE2" },
   { mnemonic: "mfence", opcode: "NP 0F AE /6", operands: "R", meaning: nothing, feature: "SSE2" },
   { mnemonic: "sfence", opcode: "NP 0F AE /7", operands: "R", meaning: nothing, feature: "SSE" },
+  { mnemonic: "clflush", opcode: "NP 0F AE /7", operands: "Mb", meaning: flushLine, feature: "CLFSH" },
+  { mnemonic: "clflushopt", opcode: "66 0F AE /7", operands: "Mb", meaning: flushLine, feature: "CLFLUSHOPT" },
+  { mnemonic: "clwb", opcode: "66 0F AE /6", operands: "Mb", meaning: flushLine, feature: "CLWB" },
+  { mnemonic: "cli", opcode: "FA", operands: "", meaning: clearInterruptFlag, hot: [4] },
+  { mnemonic: "sti", opcode: "FB", operands: "", meaning: setInterruptFlag },
   { mnemonic: "clc", opcode: "F8", operands: "", meaning: (m) => m.setFlags({ carry: i32(0) }) },
   { mnemonic: "stc", opcode: "F9", operands: "", meaning: (m) => m.setFlags({ carry: i32(1) }) },
   { mnemonic: "cmc", opcode: "F5", operands: "", meaning: (m) => m.setFlags({ carry: m.condition("ae") }) },

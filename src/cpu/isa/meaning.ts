@@ -140,6 +140,8 @@ export interface Meaning {
   setBudget(value: I32): void;
   /** Leaves the executor with the instruction not completed, to be continued (`rep` out of budget). */
   interrupt(): void;
+  /** Blocks interrupts until the next instruction is done (STI); a waiting interrupt then ends the slice. */
+  shadowNext(): void;
   /** REP prefix of this variant. */
   readonly repeat: "" | "rep" | "repne";
   /** Address size in bytes of this variant (string instructions and the like have one variant per size). */

@@ -134,6 +134,8 @@ export const moveRows: readonly IsaRow[] = [
   { mnemonic: "movsx", opcode: "0F BE", operands: "Gv,Eb", meaning: move, hot: WIDE },
   { mnemonic: "movsx", opcode: "0F BF", operands: "Gv,Ew", meaning: move, hot: WIDE },
   { mnemonic: "movsxd", opcode: "63", operands: "Gv,Ed", meaning: move, only: "64", hot: [8] },
+  { mnemonic: "mov", opcode: "8C", operands: "Rv,Sw", meaning: moveUnsigned },
+  { mnemonic: "mov", opcode: "8C", operands: "Mw,Sw", meaning: moveUnsigned },
   { mnemonic: "lea", opcode: "8D", operands: "Gv,M", meaning: (m) => m.write(0, m.offset()), hot: WIDE },
   { mnemonic: "xchg", opcode: "86", operands: "Eb,Gb", meaning: exchange, lock: true },
   { mnemonic: "xchg", opcode: "87", operands: "Ev,Gv", meaning: exchange, lock: true, hot: WIDE },

@@ -118,9 +118,9 @@ export function parseOpcode(text: string): OpcodeSpec {
   if (words[0] === "0F" && opcodeFollows()) {
     words.shift();
     map = 1;
-    const escape: string | undefined = words[0];
-    if ((escape === "38" || escape === "3A") && opcodeFollows()) {
-      map = escape === "38" ? 2 : 3;
+    const escapeByte: string | undefined = words[0];
+    if ((escapeByte === "38" || escapeByte === "3A") && opcodeFollows()) {
+      map = escapeByte === "38" ? 2 : 3;
       words.shift();
     }
   }

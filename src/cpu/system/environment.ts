@@ -1,3 +1,4 @@
+import type { VmExitSignal } from "../faults.js";
 import type { GuestControls } from "../guest-cpu.js";
 import type { Instruction } from "../isa/instruction.js";
 import type { CpuState } from "../state.js";
@@ -47,5 +48,8 @@ export interface CpuEnvironment {
  */
 export type SystemOperation = (environment: CpuEnvironment, instruction: Instruction) => SystemResult;
 
-/** "next": go on behind the instruction (the core advances RIP). "jump": RIP has been set by the operation. */
-export type SystemResult = "next" | "jump";
+/**
+ * "next": go on behind the instruction (the core advances RIP). "jump": RIP has been set by the operation. A VM exit: the instruction
+ * exits instead (it may be thrown as well).
+ */
+export type SystemResult = "next" | "jump" | VmExitSignal;

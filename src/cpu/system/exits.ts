@@ -12,9 +12,9 @@ export function exitTo(
   reason: number,
   qualification = 0n,
   instructionInfo = 0,
-): never {
+): VmExitSignal {
   if (!environment.controls) throw invalidOpcode();
-  throw new VmExitSignal({ reason, qualification, instructionLength: instruction.length, instructionInfo });
+  return new VmExitSignal({ reason, qualification, instructionLength: instruction.length, instructionInfo });
 }
 
 /** An instruction that always exits, with the privilege check that comes first. */

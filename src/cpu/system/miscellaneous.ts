@@ -46,12 +46,6 @@ const invpcid: SystemOperation = (environment, instruction) => {
   return "next";
 };
 
-/** CLFLUSH, CLFLUSHOPT, CLWB: memory is coherent here, the access check remains. */
-const clflush: SystemOperation = (environment, instruction) => {
-  environment.linear.read(environment.linearAddress(instruction, 1), 1);
-  return "next";
-};
-
 const LINE = 64;
 
 /** MOVDIR64B: reads 64 bytes anywhere, writes a whole line. */
@@ -99,7 +93,6 @@ export const miscellaneousOperations: Readonly<Record<string, SystemOperation>> 
   rdseed: random,
   invlpg,
   invpcid,
-  clflush,
   movdir64b,
   enter,
 };

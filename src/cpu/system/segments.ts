@@ -59,15 +59,6 @@ const movToSreg: SystemOperation = (environment, instruction) => {
   return "next";
 };
 
-const movFromSreg: SystemOperation = (environment, instruction) => {
-  const index = instruction.reg & 7;
-  if (index > SEGMENT.GS) throw invalidOpcode();
-  const value = BigInt(selectorOf(environment, index));
-  if (instruction.memory) writeRm(environment, instruction, 2, value);
-  else setGpr(environment, instruction.rm, instruction.operandSize, value);
-  return "next";
-};
-
 /** Segment register of PUSH and POP by opcode: 06 0E 16 1E, 0F A0, 0F A8. */
 function pushedSegment(opcode: number, map: number): number {
   if (map === 1) return opcode < 0xa8 ? SEGMENT.FS : SEGMENT.GS;
@@ -282,7 +273,6 @@ const arpl: SystemOperation = (environment, instruction) => {
 
 export const segmentOperations: Readonly<Record<string, SystemOperation>> = {
   "mov-to-sreg": movToSreg,
-  "mov-from-sreg": movFromSreg,
   "push-sreg": pushSreg,
   "pop-sreg": popSreg,
   "load-far-pointer": loadFarPointer,
