@@ -212,6 +212,10 @@ export class CodeCache {
       this.#system.set(record, decoded);
       return;
     }
+    if (row.source.nothing) {
+      view.setUint16(record, PSEUDO_HANDLER.NOTHING, true);
+      return;
+    }
     const long = mode === 64;
     const legacy = (row.source.stack ?? false) && !long;
     const addressing = this.#memoryOperand(record, decoded, offset, long);

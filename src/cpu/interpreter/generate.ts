@@ -103,16 +103,22 @@ function defineRun(
               leave: () => f.br(leave),
             };
             const pseudo: (() => void)[] = [];
-            pseudo[PSEUDO_HANDLER.INVALID] = () => {
+            const lookUp = (): I32 => {
               giveBack();
-              f.set(
-                record,
-                f.call(runtime.jump, load.i64(at(LOCAL.PAGE_BASE)).add(load.i64_16U(record.get, RECORD.OFFSET))),
-              );
-              f.brIf(leave, record.get.eqz());
-              f.br(next);
+              const rip = load.i64(at(LOCAL.PAGE_BASE)).add(load.i64_16U(record.get, RECORD.OFFSET));
+              const found = f.tmp(f.call(runtime.jump, rip));
+              f.brIf(leave, found.eqz());
+              return found;
             };
-            pseudo[PSEUDO_HANDLER.CONTINUE] = pseudo[PSEUDO_HANDLER.INVALID] as () => void;
+            pseudo[PSEUDO_HANDLER.INVALID] = () => {
+              // What is decoded there now lies in the same page: next time the way is short.
+              const found = lookUp();
+              f.emit(store.i32(record.get, found, RECORD.TARGET));
+              f.emit(store.i32_16(record.get, i32(PSEUDO_HANDLER.GOTO), RECORD.HANDLER));
+              frame.proceed(found);
+            };
+            pseudo[PSEUDO_HANDLER.CONTINUE] = () => frame.proceed(lookUp());
+            pseudo[PSEUDO_HANDLER.NOTHING] = () => frame.proceed(null);
             pseudo[PSEUDO_HANDLER.SYSTEM] = () => {
               setExit(EXIT.SYSTEM);
               f.br(undo);

@@ -1,7 +1,7 @@
 import { isaRows } from "../isa/rows.js";
 import { type ParsedRow, parseRow, rowVariants, type Variant } from "../isa/variants.js";
 
-/** Handlers that no row of the instruction table stands behind. */
+/** Handlers that no single row of the instruction table stands behind. */
 export const PSEUDO_HANDLER = {
   /** Nothing valid is here any more: look the instruction pointer up again. */
   INVALID: 0,
@@ -17,8 +17,10 @@ export const PSEUDO_HANDLER = {
   RAISE: 5,
   /** Break point: leave. */
   BREAK: 6,
+  /** An instruction that does nothing. */
+  NOTHING: 7,
 } as const;
-export const PSEUDO_HANDLERS = 7;
+export const PSEUDO_HANDLERS = 8;
 
 export interface HandlerTable {
   readonly rows: readonly ParsedRow[];

@@ -45,6 +45,8 @@ export interface IsaRow {
   readonly sized?: boolean;
   /** Uses the stack: outside 64-bit mode a variant of its own. */
   readonly stack?: boolean;
+  /** Does nothing at all, whatever its operands: no address is even computed. */
+  readonly nothing?: boolean;
   /** Branch, call or return: ends a decoded run. */
   readonly ends?: boolean;
 }

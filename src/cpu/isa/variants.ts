@@ -37,6 +37,9 @@ export function parseRow(source: IsaRow): ParsedRow {
   return { source, opcode: parseOpcode(source.opcode), operands, memoryOperand };
 }
 
+/** Sizes of the fixed registers that have one size. */
+const FIXED_BYTES: Readonly<Record<string, number>> = { AL: 1, AX: 2, DX: 2 };
+
 /** Operand sizes in bytes under which a row has variants. */
 export function rowSizes(row: ParsedRow): readonly number[] {
   const { source, operands } = row;
@@ -51,6 +54,10 @@ export function rowSizes(row: ParsedRow): readonly number[] {
   }
   if (letters.includes("y")) return source.only === "legacy" ? [4] : [4, 8];
   if (source.fixedSize) return [source.fixedSize];
+  const fixed = operands.find(
+    (operand) => operand.fixed !== undefined && operand.fixed !== "1" && operand.fixed !== "CL",
+  )?.fixed;
+  if (fixed !== undefined && fixed in FIXED_BYTES) return [FIXED_BYTES[fixed] as number];
   const first = operands.find(({ kind }) => kind !== "I" && kind !== "sI");
   return [first ? operandBytes(first.size, 4) || 4 : 4];
 }
