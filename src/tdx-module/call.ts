@@ -1,3 +1,4 @@
+import type { GuestCpu } from "../cpu/guest-cpu.js";
 import type { SeamContext, SeamMemory } from "../platform/seam.js";
 import { Pamt } from "./memory/pamt.js";
 import { SeptWalk } from "./memory/sept.js";
@@ -15,7 +16,18 @@ export interface ModuleOptions {
   readonly filter: boolean;
 }
 
-/** One SEAMCALL under way, with all that its leaf needs. There is one object per module, used again and again. */
+/** What all SEAMCALLs of a module share. */
+export interface ModuleShared {
+  /** Replaced as a whole when a snapshot is restored. */
+  state: ModuleState;
+  /** vCPU whose controls and translations each guest processor holds; forgotten when they may be stale. */
+  loaded: WeakMap<GuestCpu, { readonly vcpu: number }>;
+}
+
+/**
+ * One SEAMCALL under way, with all that its leaf needs. Objects are used again and again; there are several only because
+ * other processors may call the module while a guest runs.
+ */
 export class Call {
   /** Registers at the SEAMCALL, and those that SEAMRET gives back. A leaf reads the former and writes the latter. */
   readonly in = new RegisterFile();
@@ -34,11 +46,14 @@ export class Call {
 
   constructor(
     readonly options: ModuleOptions,
-    /** Replaced as a whole when a snapshot is restored. */
-    public state: ModuleState,
+    readonly shared: ModuleShared,
   ) {
     this.pamt = new Pamt(() => this.state);
     this.statuses = PROFILE_STATUSES[options.moduleProfile];
+  }
+
+  get state(): ModuleState {
+    return this.shared.state;
   }
 
   begin(context: SeamContext): void {

@@ -25,19 +25,12 @@ const PAGE = 0x1000;
 const HINT_HIGH = Number(VP_ENTER.HOST_RECOVERABILITY_HINT >> 32n);
 const RESUME_HIGH = Number(VP_ENTER.RESUME_L1 >> 32n);
 
-/** TDH.VP.ENTER, and what it remembers of the processors that it entered. */
+/** TDH.VP.ENTER. */
 export class VpEnter {
   readonly #run: Run;
-  /** vCPU whose translations and controls each guest processor holds. */
-  #loaded = new WeakMap<GuestCpu, { vcpu: number }>();
 
   constructor(private readonly call: Call) {
     this.#run = new Run(call);
-  }
-
-  /** To be called when a vCPU's controls may have changed: they are loaded anew at the next entry. */
-  forget(): void {
-    this.#loaded = new WeakMap();
   }
 
   /** Runs the vCPU until the host is needed. Returns RAX; checks that fail throw. */
@@ -113,11 +106,11 @@ export class VpEnter {
     const stale = bound && tdvps.get(TDVPS.VCPU_EPOCH) !== epoch;
     tdvps.set(TDVPS.VCPU_EPOCH, epoch);
     tdvps.set(TDVPS.STATE, VCPU_STATE.ACTIVE);
-    const loaded = this.#loaded.get(guest);
-    if (loaded?.vcpu !== vcpu.pa) {
+    const { loaded } = call.shared;
+    if (loaded.get(guest)?.vcpu !== vcpu.pa) {
       this.#loadControls();
       guest.flushTlb();
-      this.#loaded.set(guest, { vcpu: vcpu.pa });
+      loaded.set(guest, { vcpu: vcpu.pa });
     } else if (stale) {
       guest.flushTlb();
     }
