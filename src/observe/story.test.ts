@@ -65,7 +65,9 @@ describe("the story", () => {
     expect(story.missing).toEqual([]);
     expect(story.pagesReturned).toBe(100);
     expect(lines.at(-1)?.event).toBe("page-withheld");
-    expect(lines.find(({ values }) => values.includes("0x6000000500000006"))?.meaning).toContain("no vCPU comes back");
+    expect(
+      lines.find(({ event, values }) => event === "kvm-exit" && values.includes("0x6000000500000006"))?.meaning,
+    ).toContain("no TD comes back");
   });
 
   it("knows which step is missing", () => {

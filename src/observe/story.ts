@@ -12,8 +12,11 @@ export interface StoryLine {
   readonly meaning: string;
 }
 
-/** A gloss for a step; the fields tell variants of a step apart. */
-type Gloss = (fields: EventFields) => string;
+/** How a step is told: which of its values are worth showing, and what it means. */
+interface Telling {
+  readonly values: readonly string[];
+  readonly meaning: string | ((fields: EventFields) => string);
+}
 
 const isMsmi = (fields: EventFields) => Boolean(fields.msmi) || (Number(fields.qualification ?? 0) & 1) === 1;
 
@@ -21,42 +24,54 @@ function isUncorrected({ status }: EventFields): boolean {
   return typeof status === "bigint" && (status & MCI_STATUS.UC) !== 0n;
 }
 
+function loggedError(fields: EventFields): string {
+  if (!isUncorrected(fields)) return "an error that ECC corrects is logged, and signalled by an SMI (CSMI)";
+  if (Number(fields.bank) >= BANK.IMC) return "the memory controller meets poison, and logs it";
+  return "the core consumes the poison: a machine check, which eMCA turns into an SMI";
+}
+
 /** The steps of an SMI's way, in the words of the tour. */
-const GLOSSES: Readonly<Record<string, Gloss>> = {
-  "mca-logged": (fields) => {
-    if (!isUncorrected(fields)) return "an error that ECC corrects is logged, and signalled by an SMI (CSMI)";
-    const core = Number(fields.bank) < BANK.IMC;
-    return core
-      ? "the core consumes poison: a machine check, which eMCA turns into an SMI"
-      : "the memory controller meets poison";
+const STEPS: Readonly<Record<string, Telling>> = {
+  "mca-logged": { values: ["bank", "status", "addr"], meaning: loggedError },
+  "smi-latched": {
+    values: ["msmi"],
+    meaning: (fields) => `${isMsmi(fields) ? "a machine-check SMI" : "an SMI"} is pending: SEAM non-root exits for it`,
   },
-  "smi-latched": (fields) =>
-    isMsmi(fields)
-      ? "a machine-check SMI is pending; SEAM non-root does not take it, it exits"
-      : "an SMI is pending; SEAM non-root does not take it, it exits",
-  "td-exit": (fields) =>
-    isMsmi(fields)
-      ? "exit to the TDX module, reason 6 (OTHER_SMI), qualification bit 0 set: an MSMI"
-      : "exit to the TDX module, reason 6 (OTHER_SMI); it hands over to the host",
-  "td-fatal": () => "the module marks the TD fatal: no vCPU of it will run again",
-  seamret: () => "back in VMX root: what SEAM held back opens, before the host's next instruction",
-  "smm-enter": () => "the SMI is taken here: the firmware's handler runs",
-  "smm-exit": () => "RSM: back to the host, which has noticed nothing yet",
-  "machine-check": () => "RSM was followed by #MC in the host; SEAM_NR says that a TD was struck",
-  "page-poisoned": () => "the host marks the page: it will never be given out again",
-  "kvm-exit": (fields) =>
-    Number(fields.reason) === 6 && !isNonRecoverable(fields)
-      ? "KVM sees OTHER_SMI, has nothing to do, and resumes the vCPU"
-      : "KVM sees a status that no vCPU comes back from",
-  "kvm-userspace-exit": () => "KVM leaves to the VMM",
-  "page-withheld": () => "teardown: the poisoned page does not go back to the free list",
+  "td-exit": {
+    values: ["reason", "qualification", "status"],
+    meaning: (fields) =>
+      isMsmi(fields)
+        ? "OTHER_SMI with qualification bit 0: an MSMI, and the module gives the TD up"
+        : "OTHER_SMI: the module ends TDH.VP.ENTER, the SMI stays pending",
+  },
+  "td-fatal": { values: ["tdr"], meaning: "no vCPU of this TD will run again" },
+  seamret: {
+    values: ["status"],
+    meaning: "back in VMX root: what SEAM held back opens, before the host's next instruction",
+  },
+  "smm-enter": { values: ["smiCount", "rip", "rax"], meaning: "the SMI is taken here; the firmware's handler runs" },
+  "smm-exit": { values: ["smiCount"], meaning: "RSM: back to the host" },
+  "machine-check": {
+    values: ["bank", "addr", "mcgStatus", "severity"],
+    meaning: (fields) => `#MC after RSM, in the host's handler: "${fields.name ?? ""}"`,
+  },
+  "page-poisoned": { values: ["hpa"], meaning: "the host marks the page" },
+  "kvm-exit": {
+    values: ["reason", "status"],
+    meaning: (fields) =>
+      isNonRecoverable(fields)
+        ? "KVM sees a status that no TD comes back from"
+        : "KVM sees OTHER_SMI, has nothing to do, and resumes the vCPU",
+  },
+  "kvm-userspace-exit": { values: ["reason", "name"], meaning: "KVM leaves to the VMM" },
+  "page-withheld": { values: ["hpa"], meaning: "teardown: the poisoned page does not go back to the free list" },
 };
 
 /** Bit 62 of a TDX status: TDX_NON_RECOVERABLE. */
 const NON_RECOVERABLE = 1n << 62n;
 
 function isNonRecoverable(fields: EventFields): boolean {
-  const status = fields.status ?? fields.rax;
+  const { status } = fields;
   return typeof status === "bigint" && (status & NON_RECOVERABLE) !== 0n;
 }
 
@@ -99,7 +114,7 @@ export class Story {
     events: EventBus,
     private readonly tell: (line: StoryLine) => void,
   ) {
-    for (const name of Object.keys(GLOSSES)) this.#stops.push(events.on(name, (event) => this.#hear(event)));
+    for (const name of Object.keys(STEPS)) this.#stops.push(events.on(name, (event) => this.#hear(event)));
     this.#stops.push(
       events.on("page-returned", ({ fields }) => {
         this.pagesReturned += Number(fields.count ?? 1);
@@ -129,8 +144,7 @@ export class Story {
     if (event.event === "kvm-userspace-exit") this.#inTeardown = true;
     if (event.event === "td-fatal") this.#fatal = true;
     this.#steps.push(event.event);
-    const { layer, fields } = event;
-    this.tell({ layer, event: event.event, values: valuesOf(fields), meaning: GLOSSES[event.event]?.(fields) ?? "" });
+    this.tell(lineOf(event));
     if (event.event === "kvm-exit" && !this.#fatal) this.#end();
   }
 
@@ -150,6 +164,12 @@ function containsInOrder(seen: readonly string[], wanted: readonly string[]): bo
   let next = 0;
   for (const step of seen) if (step === wanted[next]) next++;
   return next === wanted.length;
+}
+
+function lineOf({ layer, event, fields }: MachineEvent): StoryLine {
+  const { values, meaning } = STEPS[event] as Telling;
+  const shown = Object.fromEntries(values.map((name) => [name, fields[name] ?? null]));
+  return { layer, event, values: valuesOf(shown), meaning: typeof meaning === "string" ? meaning : meaning(fields) };
 }
 
 /** The fields of an event as `name=value`: addresses, registers and statuses in hex, counts in decimal. */
