@@ -50,6 +50,7 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
       f.if(gpa.geU(load.i64(at(LOCAL.RAM_SIZE))), () => {
         fault(f, FAULT.EPT_VIOLATION, rights.or(0x80));
       });
+      f.emit(store.i32(at(LOCAL.WALK), i32(0)));
       f.return(gpa.toI32().add(RAM_BASE));
     });
     const entry = f.tmp(
