@@ -1,0 +1,124 @@
+import { CASE, FX, RESULT } from "./arena.js";
+import type { Ending } from "./emulated.js";
+import type { Ignored } from "./exclusions.js";
+import type { Generated } from "./generate.js";
+
+const SIGTRAP = 5;
+const TRAP_DB = 1;
+const TRAP_BP = 3;
+const TRAP_PF = 14;
+const HAS_ERROR_CODE = new Set([10, 11, 12, 13, 14, 17]);
+/** CF PF AF ZF SF TF IF DF OF IOPL NT: RF is set in the frame of a fault, and nothing else is the case's. */
+const FLAGS_COMPARED = 0x7fd5n;
+const GPR_NAMES = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+
+const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
+
+/** How the case ended on the real CPU. */
+export function nativeEnding(result: DataView, step: number): Ending & { readonly rip: bigint } {
+  const trap = result.getUint32(RESULT.TRAP, true);
+  const signal = result.getUint32(RESULT.SIGNAL, true);
+  const rip = result.getBigUint64(RESULT.RIP, true);
+  const done = { vector: null, errorCode: 0, address: 0n, system: false };
+  if (step && signal === SIGTRAP && trap === TRAP_DB) return { ...done, rip };
+  if (!step && signal === SIGTRAP && trap === TRAP_BP) return { ...done, rip: rip - 1n };
+  return {
+    vector: trap,
+    errorCode: HAS_ERROR_CODE.has(trap) ? Number(result.getBigUint64(RESULT.ERROR, true)) : 0,
+    address: trap === TRAP_PF ? result.getBigUint64(RESULT.CR2, true) : 0n,
+    system: false,
+    rip,
+  };
+}
+
+function endingText(ending: Ending): string {
+  if (ending.system) return "system instruction";
+  if (ending.vector === null) return "completed";
+  return `#${ending.vector} code ${hex(ending.errorCode)}${ending.vector === TRAP_PF ? ` at ${hex(ending.address)}` : ""}`;
+}
+
+/** Everything in which our machine differs from the real CPU, a line each. */
+export function differences(one: Generated, record: Uint8Array, native: Uint8Array, ours: Uint8Array, ending: Ending, ignored: Ignored): string[] {
+  const found: string[] = [];
+  const a = new DataView(native.buffer, native.byteOffset, RESULT.SIZE);
+  const b = new DataView(ours.buffer, ours.byteOffset, RESULT.SIZE);
+  const real = nativeEnding(a, record[CASE.STEP] as number);
+  const differ = (what: string, expected: string, got: string): void => {
+    found.push(`${what}: expected ${expected}, got ${got}`);
+  };
+  // For addresses in the kernel's half Linux reports the page as present, so as not to tell what is mapped there.
+  const kernel = real.vector === TRAP_PF && real.address >= 1n << 63n ? 1 : 0;
+  if (
+    real.vector !== ending.vector ||
+    (real.errorCode | kernel) !== (ending.errorCode | kernel) ||
+    real.address !== ending.address ||
+    ending.system
+  ) {
+    differ("end", endingText(real), endingText(ending));
+    return found;
+  }
+  const rip = b.getBigUint64(RESULT.RIP, true);
+  if (real.rip !== rip) differ("rip", hex(real.rip), hex(rip));
+  for (let n = 0; n < (one.mode === 64 ? 16 : 8); n++) {
+    const expected = a.getBigUint64(RESULT.GPR + n * 8, true);
+    const got = b.getBigUint64(RESULT.GPR + n * 8, true);
+    if (expected !== got && !(ignored.registers.has(n) && real.vector === null)) differ(GPR_NAMES[n] as string, hex(expected), hex(got));
+  }
+  const compared = real.vector === null ? FLAGS_COMPARED & ~ignored.flags : FLAGS_COMPARED;
+  const flagsA = a.getBigUint64(RESULT.RFLAGS, true) & compared;
+  const flagsB = b.getBigUint64(RESULT.RFLAGS, true) & compared;
+  if (flagsA !== flagsB) differ("flags", flagNames(flagsA), flagNames(flagsB));
+  if (!(ignored.result && real.vector === null)) memoryDifferences(a, b, native, ours, differ);
+  vectorDifferences(a, b, differ);
+  return found;
+}
+
+function memoryDifferences(a: DataView, b: DataView, native: Uint8Array, ours: Uint8Array, differ: (what: string, expected: string, got: string) => void): void {
+  for (const field of [RESULT.FIRST, RESULT.END, RESULT.HASH]) {
+    if (a.getUint32(field, true) === b.getUint32(field, true)) continue;
+    differ("memory", changedText(a, native), changedText(b, ours));
+    return;
+  }
+}
+
+function changedText(view: DataView, result: Uint8Array): string {
+  const first = view.getUint32(RESULT.FIRST, true);
+  const end = view.getUint32(RESULT.END, true);
+  const shown = result.subarray(RESULT.CHANGED, RESULT.CHANGED + Math.min(end - first, 40));
+  return `${hex(first)}..${hex(end)} [${Buffer.from(shown).toString("hex")}]`;
+}
+
+function vectorDifferences(a: DataView, b: DataView, differ: (what: string, expected: string, got: string) => void): void {
+  for (const [name, offset] of [["fcw", FX.FCW], ["fsw", FX.FSW], ["ftw", FX.FTW]] as const) {
+    const expected = a.getUint16(RESULT.FX + offset, true);
+    const got = b.getUint16(RESULT.FX + offset, true);
+    if (expected !== got) differ(name, hex(expected), hex(got));
+  }
+  const mxcsrA = a.getUint32(RESULT.FX + FX.MXCSR, true);
+  const mxcsrB = b.getUint32(RESULT.FX + FX.MXCSR, true);
+  if (mxcsrA !== mxcsrB) differ("mxcsr", hex(mxcsrA), hex(mxcsrB));
+  for (let n = 0; n < 8; n++) {
+    const at = RESULT.FX + FX.ST + n * 16;
+    const expected = `${a.getUint16(at + 8, true).toString(16).padStart(4, "0")}.${a.getBigUint64(at, true).toString(16).padStart(16, "0")}`;
+    if (a.getUint16(at + 8, true) === b.getUint16(at + 8, true) && a.getBigUint64(at, true) === b.getBigUint64(at, true)) continue;
+    differ(`st${n}`, expected, `${b.getUint16(at + 8, true).toString(16).padStart(4, "0")}.${b.getBigUint64(at, true).toString(16).padStart(16, "0")}`);
+  }
+  for (let n = 0; n < 16; n++) {
+    const at = RESULT.FX + FX.XMM + n * 16;
+    if (a.getBigUint64(at, true) === b.getBigUint64(at, true) && a.getBigUint64(at + 8, true) === b.getBigUint64(at + 8, true)) continue;
+    differ(`xmm${n}`, xmmText(a, at), xmmText(b, at));
+  }
+}
+
+function xmmText(view: DataView, at: number): string {
+  const half = (offset: number): string => view.getBigUint64(at + offset, true).toString(16).padStart(16, "0");
+  return `${half(8)}_${half(0)}`;
+}
+
+const FLAG_NAMES: readonly (readonly [string, bigint])[] = [
+  ["CF", 1n], ["PF", 4n], ["AF", 16n], ["ZF", 64n], ["SF", 128n], ["TF", 256n], ["IF", 512n], ["DF", 1024n], ["OF", 2048n], ["NT", 0x4000n],
+];
+
+export function flagNames(flags: bigint): string {
+  return FLAG_NAMES.filter(([, bit]) => flags & bit).map(([name]) => name).join(" ") || "none";
+}

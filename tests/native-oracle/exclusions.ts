@@ -1,0 +1,197 @@
+import { CASE } from "./arena.js";
+import { identifyInstruction } from "./disassembly.js";
+import type { Generated } from "./generate.js";
+import type { NativeCpu } from "./native.js";
+
+/** Why a case is not run. */
+export interface Exclusion {
+  readonly name: string;
+  readonly reason: string;
+  /** Only on a CPU of another maker than Intel: that maker's documented or observed difference. */
+  readonly notIntel?: boolean;
+  readonly applies: (one: Generated, record: Uint8Array) => boolean;
+}
+
+/** iced's names of the features that our CPUID advertises, or that every x86-64 processor has. */
+const ADVERTISED = new Set(
+  `INTEL8086 INTEL8086_ONLY INTEL186 INTEL286 INTEL386 INTEL486 X64 FPU FPU287 FPU387 FXSR MMX SSE SSE2 SSE3 SSSE3 SSE4_1 SSE4_2
+   POPCNT LZCNT AES PCLMULQDQ SHA MOVBE CMOV CX8 CMPXCHG16B CLFSH CLFLUSHOPT CLWB MOVDIRI MOVDIR64B RDRAND RDSEED RDTSCP TSC
+   XSAVE XSAVEOPT XSAVEC XSAVES FSGSBASE MULTIBYTENOP PAUSE SYSCALL PREFETCHW CPUID MSR SEP INVPCID SMAP MONITOR RDPMC SMM VMX`
+    .trim()
+    .split(/\s+/),
+);
+
+/** By iced's mnemonic: instructions of any bytes that would reach the kernel or the oracle's own state. */
+const REACHES_OUT =
+  /^(syscall|sysenter|int|iret[dq]?|hlt|retf|rdtsc|rdtscp|rdrand|rdseed|cpuid|xgetbv|in|out|ins.|outs.|les|lds|lss|lfs|lgs|wr[fg]sbase|xrstors?|xrstor64|fxrstor(64)?|popf[dq]?)$/;
+
+const mnemonicIs =
+  (pattern: RegExp) =>
+  ({ decoded }: Generated): boolean =>
+    typeof decoded !== "string" && pattern.test(decoded.mnemonic);
+
+const valueAt = (record: Uint8Array, offset: number): bigint => new DataView(record.buffer, record.byteOffset).getBigUint64(offset, true);
+
+/** Cases that are not run, in the order of asking. */
+export const EXCLUSIONS: readonly Exclusion[] = [
+  {
+    name: "system",
+    reason: "carried out by cpu/system on top of the executor; unit tests there",
+    applies: ({ decoded }) => typeof decoded !== "string" && decoded.system !== "",
+  },
+  {
+    name: "not-advertised",
+    reason: "the real CPU may have a feature that our CPUID does not advertise",
+    applies: (one, record) => {
+      if (one.row && !one.unusual) return false;
+      const { mnemonic, features } = iced(one, record);
+      return mnemonic !== "invalid" && features.some((feature) => !ADVERTISED.has(feature));
+    },
+  },
+  {
+    name: "reaches-out",
+    reason: "would call the kernel, change the oracle's own segments or give another value each time",
+    applies: (one, record) => (!one.row || one.unusual) && REACHES_OUT.test(iced(one, record).mnemonic),
+  },
+  {
+    name: "any-bytes-vex",
+    reason: "VEX, EVEX and XOP exist on the real CPU and not here",
+    applies: (one, record) => one.row === null && /^((66|f2|f3|f0|67|2e|64|4.) )*(c4|c5|62|8f) /.test(hexOf(record)),
+  },
+  {
+    name: "near-branch-66",
+    reason: "with a 66 prefix in 64-bit mode AMD truncates the target to 16 bits, Intel ignores the prefix",
+    notIntel: true,
+    applies: ({ decoded, mode }) =>
+      typeof decoded !== "string" && mode === 64 && decoded.operandSizePrefix && /^(j|call|ret|loop)/.test(decoded.mnemonic),
+  },
+  {
+    name: "mxcsr-mm",
+    reason: "MXCSR bit 17 (misaligned SSE mode) exists on AMD",
+    notIntel: true,
+    applies: (one, record) => mnemonicIs(/^ldmxcsr$/)(one) && valueAt(record, CASE.PATCH) !== 0n && (Number(valueAt(record, CASE.PATCH) & 0xffff_ffffn) & 0x2_0000) !== 0,
+  },
+];
+
+let lastIced: { record: Uint8Array; key: string; value: ReturnType<typeof identifyInstruction> } | undefined;
+function iced(one: Generated, record: Uint8Array): ReturnType<typeof identifyInstruction> {
+  const key = `${one.index}`;
+  if (lastIced?.key !== key) {
+    const length = record[CASE.CODE_LENGTH] as number;
+    lastIced = { record, key, value: identifyInstruction(record.subarray(CASE.CODE, CASE.CODE + length), one.mode) };
+  }
+  return lastIced.value;
+}
+
+function hexOf(record: Uint8Array): string {
+  return [...record.subarray(CASE.CODE, CASE.CODE + (record[CASE.CODE_LENGTH] as number))].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+}
+
+export function exclusionOf(one: Generated, record: Uint8Array, cpu: NativeCpu): Exclusion | undefined {
+  const intel = cpu.vendor === "GenuineIntel";
+  return EXCLUSIONS.find((exclusion) => !(intel && exclusion.notIntel) && exclusion.applies(one, record));
+}
+
+const CF = 0x1n;
+const PF = 0x4n;
+const AF = 0x10n;
+const ZF = 0x40n;
+const SF = 0x80n;
+const OF = 0x800n;
+
+/** What of a result is not compared. */
+export interface Ignored {
+  flags: bigint;
+  /** General registers by number. */
+  readonly registers: Set<number>;
+  /** Memory and destination as a whole. */
+  result: boolean;
+}
+
+/** A part of a result that the architecture leaves undefined, or leaves to the implementation. */
+export interface Mask {
+  readonly mnemonic: RegExp;
+  readonly reason: string;
+  readonly notIntel?: boolean;
+  readonly apply: (ignored: Ignored, one: Generated, record: Uint8Array) => void;
+}
+
+const RCX_LOW = CASE.GPR + 8;
+
+/** The count of a shift, masked as the processor masks it. */
+function shiftCount(one: Generated, record: Uint8Array): number {
+  const { decoded } = one;
+  if (typeof decoded === "string") return 0;
+  const last = decoded.row.operands.at(-1);
+  const count = last?.fixed === "1" ? 1 : last?.fixed === "CL" ? (record[RCX_LOW] as number) : Number(decoded.immediate & 0xffn);
+  return count & (decoded.variantSize === 8 ? 63 : 31);
+}
+const bitsOf = ({ decoded }: Generated): number => (typeof decoded === "string" ? 0 : decoded.variantSize * 8);
+
+const flags =
+  (undefinedOnes: bigint): Mask["apply"] =>
+  (ignored) => {
+    ignored.flags |= undefinedOnes;
+  };
+
+export const MASKS: readonly Mask[] = [
+  { mnemonic: /^(and|or|xor|test)$/, reason: "AF is undefined", apply: flags(AF) },
+  { mnemonic: /^(mul|imul)$/, reason: "SF, ZF, AF and PF are undefined", apply: flags(SF | ZF | AF | PF) },
+  { mnemonic: /^(div|idiv)$/, reason: "all arithmetic flags are undefined", apply: flags(CF | PF | AF | ZF | SF | OF) },
+  { mnemonic: /^(bt|bts|btr|btc)$/, reason: "OF, SF, AF and PF are undefined", apply: flags(OF | SF | AF | PF) },
+  { mnemonic: /^(bsf|bsr)$/, reason: "CF, OF, SF, AF and PF are undefined", apply: flags(CF | OF | SF | AF | PF) },
+  { mnemonic: /^lzcnt$/, reason: "OF, SF, PF and AF are undefined", apply: flags(OF | SF | PF | AF) },
+  { mnemonic: /^(aaa|aas)$/, reason: "OF, SF, ZF and PF are undefined", apply: flags(OF | SF | ZF | PF) },
+  { mnemonic: /^(daa|das)$/, reason: "OF is undefined", apply: flags(OF) },
+  { mnemonic: /^(aam|aad)$/, reason: "OF, AF and CF are undefined", apply: flags(OF | AF | CF) },
+  {
+    mnemonic: /^(shl|sal|shr|sar)$/,
+    reason: "AF is undefined, OF for a count above 1, CF for a count of the size or more (SHL, SHR)",
+    apply: (ignored, one, record) => {
+      const count = shiftCount(one, record);
+      if (count !== 0) ignored.flags |= AF;
+      if (count > 1) ignored.flags |= OF;
+      if (count >= bitsOf(one)) ignored.flags |= CF;
+    },
+  },
+  {
+    mnemonic: /^(rol|ror|rcl|rcr)$/,
+    reason: "OF is undefined for a count above 1",
+    apply: (ignored, one, record) => {
+      if (shiftCount(one, record) > 1) ignored.flags |= OF;
+    },
+  },
+  {
+    mnemonic: /^(shld|shrd)$/,
+    reason: "AF is undefined, OF for a count above 1, everything for a count above 16 bits",
+    apply: (ignored, one, record) => {
+      const count = shiftCount(one, record);
+      if (count !== 0) ignored.flags |= AF;
+      if (count > 1) ignored.flags |= OF;
+      if (count > bitsOf(one)) {
+        ignored.flags |= CF | PF | AF | ZF | SF | OF;
+        ignored.result = true;
+        if (typeof one.decoded !== "string" && !one.decoded.memory) ignored.registers.add(one.decoded.rm);
+      }
+    },
+  },
+  {
+    mnemonic: /^bswap$/,
+    reason: "the result for a 16-bit operand is undefined",
+    apply: (ignored, { decoded }) => {
+      if (typeof decoded !== "string" && decoded.operandSizePrefix) ignored.registers.add((decoded.opcode & 7) | ((decoded.rex & 1) << 3));
+    },
+  },
+];
+
+export function ignoredOf(one: Generated, record: Uint8Array, cpu: NativeCpu): Ignored {
+  const ignored: Ignored = { flags: 0n, registers: new Set(), result: false };
+  const { decoded } = one;
+  if (typeof decoded === "string") return ignored;
+  for (const mask of MASKS) {
+    if (mask.notIntel && cpu.vendor === "GenuineIntel") continue;
+    if (mask.mnemonic.test(decoded.mnemonic)) mask.apply(ignored, one, record);
+  }
+  return ignored;
+}
+
