@@ -67,12 +67,13 @@ function fits(row: ParsedRow, modrm: number): boolean {
   if (opcode.extension >= 0 && opcode.extension !== ((modrm >> 3) & 7)) return false;
   if (modrm < 0) return true;
   const register = modrm >= 0xc0;
+  // Moves to and from control and debug registers take any ModR/M.mod for a register.
+  if (operands.some(({ kind }) => kind === "C" || kind === "D")) return true;
   for (const { kind } of operands) {
-    if (kind === "C" || kind === "D") return true;
     // ES CS SS DS FS GS are all the segment registers there are.
     if (kind === "S" && ((modrm >> 3) & 7) > 5) return false;
     if (kind === "M" && register) return false;
-    if ((kind === "R" || kind === "U" || kind === "N") && !register) return false;
+    if ((kind === "R" || kind === "U" || kind === "N" || kind === "T") && !register) return false;
   }
   return true;
 }
@@ -161,8 +162,13 @@ class Decoder {
     }
     if (Number.isNaN(byte)) return this.#ranOut();
     const all = opcodeTables()[map * 256 + byte] ?? EMPTY;
+    // 90 is NOP or PAUSE without REX.B; with it, it exchanges R8 and rAX.
+    const isNop = map === 0 && byte === 0x90;
+    const exchange = (this.#rex & 1) !== 0;
     const usable = all.filter(
-      ({ row }) => row.source.only === undefined || (row.source.only === "64") === (this.mode === 64),
+      ({ row }) =>
+        (row.source.only === undefined || (row.source.only === "64") === (this.mode === 64)) &&
+        (!isNop || row.opcode.plusRegister === exchange),
     );
     if (usable.length === 0) return "undefined";
     let modrm = -1;
@@ -261,7 +267,7 @@ class Decoder {
       if (kind === "G" || kind === "V" || kind === "P" || kind === "C" || kind === "D") return reg;
       if (kind === "Z") return (byte & 7) | ((this.#rex & 1) << 3);
       if (kind === "R" || kind === "U" || kind === "N") return rm;
-      if (kind === "E" || kind === "W" || kind === "Q") return memory ? -1 : rm;
+      if (kind === "E" || kind === "W" || kind === "Q") return memory ? -1 : kind === "T" ? rm & 7 : rm;
       return -1;
     });
     return {

@@ -163,7 +163,7 @@ export const controlRows: readonly IsaRow[] = [
     force64: true,
     sized: true,
   },
-  { mnemonic: "nop", opcode: "NP 90", operands: "", meaning: nothing, nothing: true },
+  { mnemonic: "nop", opcode: "90", operands: "", meaning: nothing, nothing: true },
   { mnemonic: "pause", opcode: "F3 90", operands: "", meaning: nothing, nothing: true },
   { mnemonic: "nop", opcode: "0F 1F", operands: "Ev", meaning: nothing, nothing: true },
   { mnemonic: "nop", opcode: "0F 18", operands: "Ev", meaning: nothing, nothing: true },
