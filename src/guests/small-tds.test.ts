@@ -9,9 +9,12 @@ interface Run {
   readonly text: string;
 }
 
+const MIB = 1 << 20;
+/** One computer for all, as users have one: what a TD leaves behind would be seen by the next. */
+const system = powerOn({ guestMemory: 4 * MIB, imageBytes: MIB, vcpus: 2 });
+
 /** Runs a small TD to its end, or until it waits for something that cannot come. */
 function run(td: SmallTd, input: string): Run {
-  const system = powerOn({ guestMemory: td.memory, imageBytes: 1 << 20, vcpus: td.vcpus });
   const machine = new TdMachine(system, { image: td.build(), vcpus: td.vcpus, rtc: 0 });
   let text = "";
   machine.onConsole((bytes) => {
@@ -44,6 +47,7 @@ describe.each(SMALL_TDS.map((td) => [td.name, td] as const))("small TD %s", (_na
 describe("input", () => {
   it("wakes a sleeping guest through the serial port's interrupt", () => {
     const { machine, text } = run(findSmallTd("echo") as SmallTd, "hi!q");
+    machine.td.vm.destroy();
     expect(text).toBe("type, q ends\nhi!q\n");
     expect(machine.end?.outcome).toBe("power-off");
   });
@@ -52,6 +56,7 @@ describe("input", () => {
 describe("a guest's report", () => {
   it("is told with its code and text", () => {
     const { machine } = run(findSmallTd("fatal-error") as SmallTd, "");
+    machine.td.vm.destroy();
     expect(machine.end?.message).toBe('the guest reported a fatal error, code 42: "this guest has given up"');
   });
 });

@@ -163,7 +163,7 @@ export class TdMachine {
   #startTurn(): () => void {
     if (this.td.vcpus.length === 1) return () => {};
     const { boundaries, core } = this.#system.platform;
-    const { current } = { current: this.#current };
+    const current = this.#current;
     return boundaries.at(core.retired + TURN, () => current.kick());
   }
 
@@ -177,6 +177,7 @@ export class TdMachine {
     }
     const end = result === 0 ? handleExit(context) : handleRunError(result, context);
     if (end) this.#finish(end);
+    else if (this.#signal !== undefined) this.#finish({ outcome: "error", message: `${this.#signal} ended the VMM` });
   }
 
   /** The first end counts. */
