@@ -200,6 +200,54 @@ export const LOCAL = {
   SCRATCH: 0x2200,
 } as const;
 
+/** Where soft-float works: unpacked operands, accumulated exception flags, rounding control, results wider than 64 bits. */
+export const FPU = {
+  /** Operands, `FPU_OPERAND` each. */
+  A: 0x2500,
+  B: 0x2520,
+  /** Exception flags of the operation, as in MXCSR and FSW: IE DE ZE OE UE PE (i32). */
+  FLAGS: 0x2540,
+  /** `FPU_CONTROL` bits (i32). */
+  CONTROL: 0x2544,
+  /** Result in double-extended format: significand (i64), sign and exponent (i32). */
+  RESULT: 0x2548,
+  RESULT_EXPONENT: 0x2550,
+  /** C1: the last rounding was away from zero (i32). */
+  ROUNDED_UP: 0x2554,
+  /** Low half of a 128-bit intermediate (i64), and temporaries. */
+  LOW: 0x2558,
+  TEMPORARY: 0x2560,
+} as const;
+
+/** An unpacked number: value = significand * 2^(exponent - 63). */
+export const FPU_OPERAND = {
+  /** i64; bit 63 is set in a finite number other than zero. In a NaN bit 62 is the quiet bit. */
+  SIGNIFICAND: 0,
+  /** i32, unbiased. */
+  EXPONENT: 8,
+  /** i32, 0 or 1. */
+  SIGN: 12,
+  /** i32, one of `FPU_CLASS`. */
+  CLASS: 16,
+  /** i32, 1 if the number was denormal. */
+  DENORMAL: 20,
+} as const;
+
+export const FPU_CLASS = { ZERO: 0, FINITE: 1, INFINITY: 2, QUIET: 3, SIGNALING: 4 } as const;
+
+/** What governs rounding and denormals. */
+export const FPU_CONTROL = {
+  /** Bits 1:0 as RC: nearest even, down, up, toward zero. */
+  ROUNDING: 3,
+  /** Denormal operands count as zero; tiny results become zero (MXCSR.DAZ, MXCSR.FZ with UE masked). */
+  DENORMALS_ARE_ZERO: 4,
+  FLUSH_TO_ZERO: 8,
+  /** Underflow is unmasked: tininess alone raises UE. */
+  UNDERFLOW_UNMASKED: 16,
+  /** Overflow is unmasked: double-extended results keep their significand and get an exponent that is 24576 off. */
+  OVERFLOW_UNMASKED: 32,
+} as const;
+
 /** Why the executor returned (`LOCAL.EXIT`). RIP is exact in every case. */
 export const EXIT = {
   /** The slice is used up. */

@@ -288,6 +288,8 @@ export class CodeCache {
 function registerAddress(kind: string, size: string, register: number, rex: number): number {
   if (kind === "V" || kind === "W" || kind === "U") return REG.XMM + register * 16;
   if (kind === "P" || kind === "Q" || kind === "N") return REG.FPR + (register & 7) * 16;
+  // Not an address: the distance from ST(0) in the register file.
+  if (kind === "T") return register * 16;
   if (kind === "S") return REG.SEGMENTS + register * SEG_SIZE + SEG.SELECTOR;
   if (size === "b" && rex === 0 && register >= 4 && register < 8) return REG.GPR + (register - 4) * 8 + 1;
   return REG.GPR + register * 8;

@@ -267,7 +267,8 @@ class Decoder {
       if (kind === "G" || kind === "V" || kind === "P" || kind === "C" || kind === "D") return reg;
       if (kind === "Z") return (byte & 7) | ((this.#rex & 1) << 3);
       if (kind === "R" || kind === "U" || kind === "N") return rm;
-      if (kind === "E" || kind === "W" || kind === "Q") return memory ? -1 : kind === "T" ? rm & 7 : rm;
+      if (kind === "T") return rm & 7;
+      if (kind === "E" || kind === "W" || kind === "Q") return memory ? -1 : rm;
       return -1;
     });
     return {

@@ -98,9 +98,12 @@ export class InterpreterMeaning implements Meaning {
     return load.i32_16U(this.frame.record, before.length === 0 ? RECORD.REG0 : RECORD.REG1);
   }
   #takesSlot(kind: string): boolean {
-    return ["E", "G", "R", "Z", "V", "W", "U", "P", "Q", "N", "S"].includes(kind);
+    return ["E", "G", "R", "Z", "V", "W", "U", "P", "Q", "N", "S", "T"].includes(kind);
   }
 
+  record(): I32 {
+    return this.frame.record;
+  }
   immediate(): I64 {
     return load.i64(this.frame.record, RECORD.IMMEDIATE);
   }
@@ -497,6 +500,9 @@ export class InterpreterMeaning implements Meaning {
   }
   raiseIf(condition: I32, vector: number, errorCode = -1): void {
     this.f.if(condition, () => this.raise(vector, errorCode));
+  }
+  fault(raised: I32): void {
+    this.f.if(raised, () => this.frame.undo());
   }
   #trap(ud: number, nm: number): void {
     this.f.if(load.i32(at(LOCAL.FPU_TRAPS)).and(ud | nm), () => {

@@ -1,5 +1,11 @@
 import type { FunctionReference } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
+import { defineFpuArithmetic } from "../fpu/arithmetic.js";
+import { defineRound } from "../fpu/round.js";
+import { declareFpu, type FpuRuntime } from "../fpu/runtime.js";
+import { defineSseControl } from "../fpu/sse-control.js";
+import { defineUnpack } from "../fpu/unpack.js";
+import { defineX87Control } from "../fpu/x87-control.js";
 import type { VectorRuntime } from "../isa/vector-runtime.js";
 import { defineWalk } from "../mmu/walk.js";
 import { defineArithmetic } from "./arithmetic.js";
@@ -8,7 +14,7 @@ import { defineMemory } from "./memory-access.js";
 import { declareVector, defineVector } from "./vector.js";
 
 /** Functions of the generated module that handlers call. */
-export interface CoreRuntime extends VectorRuntime {
+export interface CoreRuntime extends VectorRuntime, FpuRuntime {
   readonly [name: string]: FunctionReference;
   /** (linear address, bytes): WebAssembly address to read at, 0 after a fault. */
   readonly readMiss: FunctionReference<readonly ["i64", "i32"], "i32">;
@@ -58,8 +64,14 @@ export function defineRuntime(module: ModuleBuilder): CoreRuntime {
     flushLinear: module.declare([], null),
     flushGuestPhysical: module.declare([], null),
     ...declareVector(module),
+    ...declareFpu(module),
   };
   defineArithmetic(module, runtime);
+  defineUnpack(module, runtime);
+  defineRound(module, runtime);
+  defineFpuArithmetic(module, runtime);
+  defineSseControl(module, runtime);
+  defineX87Control(module, runtime);
   defineWalk(module, runtime);
   defineMemory(module, runtime);
   defineControlFlow(module, runtime);

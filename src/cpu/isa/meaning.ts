@@ -1,5 +1,6 @@
 import type { I32, I64, V128 } from "../../wasm/expression.js";
 import type { FunctionBuilder, FunctionReference } from "../../wasm/function.js";
+import type { FpuRuntime } from "../fpu/runtime.js";
 import type { VectorRuntime } from "./vector-runtime.js";
 
 /** Condition codes in the order of the encoding (Jcc, SETcc, CMOVcc). */
@@ -34,7 +35,7 @@ export interface FlagValues {
 }
 
 /** Functions of the generated module that meanings call. */
-export interface Runtime extends VectorRuntime {
+export interface Runtime extends VectorRuntime, FpuRuntime {
   /** High 64 bits of the unsigned product. */
   readonly multiplyHigh: FunctionReference<readonly ["i64", "i64"], "i64">;
   /** Quotient of (high:low) / divisor, high < divisor; the remainder is left in LOCAL.SCRATCH. */
@@ -64,6 +65,8 @@ export interface Meaning {
   write(n: number, value: I64): void;
   /** For a write whose value needs work before it is known: probes the memory operand now. */
   prepareWrite(n: number): void;
+  /** Address of the instruction's record. */
+  record(): I32;
   /** Size of operand n in bytes. */
   bytes(n: number): number;
   /** Immediate as it stands in the record (sign-extended). */
@@ -96,7 +99,7 @@ export interface Meaning {
   readVector(n: number): V128;
   /** Writes a whole XMM register or 16 bytes of memory. */
   writeVector(n: number, value: V128): void;
-  /** WebAssembly address of XMM or MMX register operand n. */
+  /** WebAssembly address of XMM or MMX register operand n; 16 * i for an x87 register ST(i). */
   vectorAddress(n: number): I32;
 
   /** x + y (+ carry) = s. */
@@ -130,6 +133,8 @@ export interface Meaning {
   /** Raises an exception instead of completing. */
   raise(vector: number, errorCode?: number): void;
   raiseIf(condition: I32, vector: number, errorCode?: number): void;
+  /** Leaves with the exception that a runtime function has raised, if it says so. */
+  fault(raised: I32): void;
   /** #NM, #UD and pending x87 errors that the SSE, MMX and x87 instructions have in common. */
   requireSse(): void;
   requireX87(): void;

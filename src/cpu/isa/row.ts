@@ -10,7 +10,7 @@ import type { Meaning } from "./meaning.js";
  * `operands` uses the letters of the SDM's opcode map: E G (general register or memory, ModR/M.reg), M (memory only),
  * R (register only, ModR/M.rm), Z (register in the opcode), I sI (immediate, sign-extended byte), J (branch), O (moffs),
  * V W U (XMM: reg, rm or memory, rm register only), P Q N (MMX likewise), S (segment register), C D (control, debug
- * register), A (far pointer); then the size: b w d q, v (operand size), z (operand size, at most 4), y (4 or 8),
+ * register), T (x87 stack register, ModR/M.rm), A (far pointer); then the size: b w d q, v (operand size), z (operand size, at most 4), y (4 or 8),
  * dq (16). Fixed registers: AL AX eAX rAX CL DX 1.
  */
 export interface IsaRow {
@@ -68,6 +68,7 @@ export type OperandKind =
   | "Q"
   | "N"
   | "S"
+  | "T"
   | "C"
   | "D"
   | "A"
@@ -100,7 +101,7 @@ export function parseOperands(text: string): OperandSpec[] {
   if (text === "") return [];
   return text.split(",").map((word) => {
     if (FIXED.has(word)) return { kind: "fixed", size: "", fixed: word };
-    const match = /^(sI|[EGMRZIJOVWUPQNSCDA])([a-z]*)$/.exec(word);
+    const match = /^(sI|[EGMRZIJOVWUPQNSTCDA])([a-z]*)$/.exec(word);
     if (!match) throw new Error(`operand ${word}`);
     return { kind: match[1] as OperandKind, size: match[2] as string };
   });
@@ -168,6 +169,6 @@ export function hasModrm(opcode: OpcodeSpec, operands: readonly OperandSpec[]): 
   return (
     opcode.extension >= 0 ||
     opcode.modrm >= 0 ||
-    operands.some(({ kind }) => "EGMRVWUPQNSCD".includes(kind) && kind.length === 1)
+    operands.some(({ kind }) => "EGMRVWUPQNSTCD".includes(kind) && kind.length === 1)
   );
 }

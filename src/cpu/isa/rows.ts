@@ -6,6 +6,7 @@ import { mmxRows } from "./mmx.js";
 import { moveRows } from "./move.js";
 import type { IsaRow } from "./row.js";
 import { shiftRows } from "./shift.js";
+import { sseFloatRows } from "./sse-float.js";
 import { sseIntegerRows } from "./sse-integer.js";
 import { sseMoveRows } from "./sse-move.js";
 import { sse4Rows } from "./sse4.js";
@@ -13,6 +14,7 @@ import { sse4StringRows } from "./sse4-string.js";
 import { stackRows } from "./stack.js";
 import { stringRows } from "./string.js";
 import { systemRows } from "./system.js";
+import { x87Rows } from "./x87.js";
 import { x87ControlRows } from "./x87-control.js";
 
 /** The whole instruction table. */
@@ -27,8 +29,10 @@ export function isaRows(): readonly IsaRow[] {
     ...stringRows,
     ...systemRows,
     ...x87ControlRows,
+    ...x87Rows,
     ...sseMoveRows,
     ...sseIntegerRows,
+    ...sseFloatRows,
     ...sse4Rows,
     ...sse4StringRows,
     ...mmxRows,
