@@ -1,13 +1,19 @@
 import { CodeCache } from "./decoder/code-cache.js";
 import type { CodeMode } from "./decoder/decode.js";
-import { CpuException, type VmExitSignal } from "./faults.js";
+import { decode } from "./decoder/decode.js";
+import { CpuException, VECTOR, type VmExitSignal } from "./faults.js";
 import { generateInterpreter, type InterpreterExports } from "./interpreter/generate.js";
-import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, STATE_BASE, STATE_SIZE } from "./layout.js";
+import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, SEGMENT, STATE_BASE, STATE_SIZE } from "./layout.js";
+import { operandCovers } from "./linear-address.js";
 import { recordedFault, TranslatedMemory } from "./linear-memory.js";
 import { enterMode } from "./mode.js";
 import { CpuState } from "./state.js";
 
 const PAGE = 4096;
+/** Longest instruction in bytes. */
+const INSTRUCTION_LENGTH = 15;
+
+const wrapped = (mode: CodeMode, address: bigint): bigint => (mode === 64 ? address : address & 0xffff_ffffn);
 const ACCESS_FETCH = 4;
 const SHADOWS = 3;
 const STI_SHADOW = 1;
@@ -155,7 +161,22 @@ export class Executor {
     const kind = this.state.get32(LOCAL.FAULT_KIND);
     if (kind === FAULT.ODD_PAGE) return { kind: "odd-page", fetch };
     if (kind === FAULT.WATCH) return { kind: "watch", fetch };
+    if (!fetch && kind === FAULT.GENERAL) return { kind: "fault", fault: new CpuException(this.#addressVector(), 0) };
     return { kind: "fault", fault: recordedFault(this.state) as CpuException | VmExitSignal };
+  }
+
+  /** #SS for an access through the stack segment or the stack pointer, else #GP. */
+  #addressVector(): number {
+    const { state, linear } = this;
+    const start = wrapped(this.#mode, state.rip + state.get(LOCAL.CODE_BASE));
+    const read = (length: number): ReturnType<typeof decode> =>
+      decode(linear.readBytes(start, length), 0, length, this.#mode);
+    const inPage = read(Math.min(INSTRUCTION_LENGTH, PAGE - Number(start & BigInt(PAGE - 1))));
+    const instruction = inPage === "truncated" ? read(INSTRUCTION_LENGTH) : inPage;
+    if (typeof instruction === "string") return VECTOR.GP;
+    const viaOperand = instruction.memory !== null && operandCovers(state, instruction, state.get(LOCAL.FAULT_ADDRESS));
+    if (viaOperand) return instruction.memory?.segment === SEGMENT.SS ? VECTOR.SS : VECTOR.GP;
+    return instruction.row.source.stack ? VECTOR.SS : VECTOR.GP;
   }
 
   /** Decodes at RIP. */

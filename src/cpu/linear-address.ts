@@ -8,15 +8,36 @@ const EXPAND_DOWN_MASK = 0xc;
 const EXPAND_DOWN = 4;
 const RIP = 16;
 
-/** Linear address of an instruction's memory operand; #GP(0) or #SS(0) if it is not canonical or beyond the limit. */
-export function linearAddress(state: CpuState, instruction: Instruction, bytes: number): bigint {
+/** Offset in its segment of an instruction's memory operand. */
+function operandOffset(state: CpuState, instruction: Instruction): bigint {
   const { memory } = instruction;
   if (!memory) throw new Error(`${instruction.mnemonic} has no memory operand`);
   let offset = memory.displacement;
   if (memory.base === RIP) offset += state.rip + BigInt(instruction.length);
   else if (memory.base >= 0) offset += state.gpr(memory.base);
   if (memory.index >= 0) offset += state.gpr(memory.index) << BigInt(memory.scale);
-  offset = BigInt.asUintN(instruction.addressSize * 8, offset);
+  return BigInt.asUintN(instruction.addressSize * 8, offset);
+}
+
+/** Most bytes that a memory operand has. */
+const OPERAND_BYTES = 512n;
+
+/** True if a linear address can be one of the instruction's memory operand. */
+export function operandCovers(state: CpuState, instruction: Instruction, address: bigint): boolean {
+  const { memory } = instruction;
+  if (!memory) return false;
+  const base = state.get(REG.SEGMENTS + memory.segment * SEG_SIZE + SEG.BASE);
+  const based = !state.longMode || memory.segment >= SEGMENT.FS ? base : 0n;
+  const distance = BigInt.asUintN(64, address - operandOffset(state, instruction) - based);
+  // Outside 64-bit mode a fault address that is not in the segment has been replaced by one that cannot be.
+  return distance < OPERAND_BYTES || !state.longMode;
+}
+
+/** Linear address of an instruction's memory operand; #GP(0) or #SS(0) if it is not canonical or beyond the limit. */
+export function linearAddress(state: CpuState, instruction: Instruction, bytes: number): bigint {
+  const { memory } = instruction;
+  if (!memory) throw new Error(`${instruction.mnemonic} has no memory operand`);
+  const offset = operandOffset(state, instruction);
   const vector = memory.segment === SEGMENT.SS ? VECTOR.SS : VECTOR.GP;
   const at = REG.SEGMENTS + memory.segment * SEG_SIZE;
   if (state.longMode) {

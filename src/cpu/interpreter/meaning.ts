@@ -140,7 +140,7 @@ export class InterpreterMeaning implements Meaning {
     if (this.#isMemory(n)) {
       const target = this.#target ?? this.#probe(this.linear(), bytes, true);
       this.f.emit((STORE[bytes] as typeof store.i64)(target, value));
-      this.#finish(target);
+      this.finishWrite(target);
       return;
     }
     this.#storeRegister(this.#registerAddress(n), bytes, value);
@@ -152,7 +152,7 @@ export class InterpreterMeaning implements Meaning {
   }
 
   /** After a store through `#probe(..., true)`: what went to the bounce buffer goes to its place. */
-  #finish(target: I32): void {
+  finishWrite(target: I32): void {
     this.f.if(target.eq(LOCAL.BOUNCE), () => this.f.callStatement(this.runtime.finishWrite));
   }
 
@@ -244,7 +244,7 @@ export class InterpreterMeaning implements Meaning {
   store(address: I64, bytes: number, value: I64): void {
     const target = this.#probe(address, bytes, true);
     this.f.emit((STORE[bytes] as typeof store.i64)(target, value));
-    this.#finish(target);
+    this.finishWrite(target);
   }
   loadForUpdate(address: I64, bytes: number): I64 {
     this.#update = this.#probe(address, bytes, true);
@@ -253,7 +253,7 @@ export class InterpreterMeaning implements Meaning {
   storeBack(bytes: number, value: I64): void {
     if (!this.#update) throw new Error("storeBack without loadForUpdate");
     this.f.emit((STORE[bytes] as typeof store.i64)(this.#update, value));
-    this.#finish(this.#update);
+    this.finishWrite(this.#update);
   }
   readAddress(address: I64, bytes: number): I32 {
     return this.#probe(address, bytes, false);
@@ -274,7 +274,7 @@ export class InterpreterMeaning implements Meaning {
     if (aligned) this.#checkAligned(linear);
     const target = this.#probe(linear, 16, true);
     this.f.emit(store.v128(target, value));
-    this.#finish(target);
+    this.finishWrite(target);
   }
 
   vectorAddress(n: number): I32 {

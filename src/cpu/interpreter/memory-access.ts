@@ -79,6 +79,12 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     const first = f.local("i32");
     const second = f.local("i32");
     const part = f.tmp(firstPart(linear, bytes));
+    // An access that runs out of the canonical range is a fault of the address, before any of a page.
+    const last = f.tmp(linear.add(bytes.sub(1).toI64U()));
+    f.if(part.ltU(bytes).and(last.shl(16n).shrS(16n).ne(last)), () => {
+      f.callStatement(runtime.translate, last, i32(access));
+      f.return(i32(0));
+    });
     f.emit(store.i32(at(LOCAL.ACCESS_BYTES), part));
     f.set(first, f.call(runtime.translate, linear, i32(access)));
     f.if(first.get.eqz(), () => f.return(i32(0)));

@@ -92,6 +92,8 @@ export interface Meaning {
   /** WebAssembly address for an access; LOCAL.BOUNCE_READ or LOCAL.BOUNCE when it cannot be made in place. */
   readAddress(address: I64, bytes: number): I32;
   writeAddress(address: I64, bytes: number): I32;
+  /** To be called after stores through `writeAddress`. */
+  finishWrite(target: I32): void;
   load128(address: I64, aligned: boolean): V128;
   store128(address: I64, value: V128, aligned: boolean): void;
 

@@ -1,4 +1,4 @@
-import { i64 } from "../../wasm/expression.js";
+import { type I64, i64, load, store } from "../../wasm/expression.js";
 import { signExtend, zeroExtend } from "./arithmetic.js";
 import { CONDITION, type Meaning } from "./meaning.js";
 import type { IsaRow } from "./row.js";
@@ -49,30 +49,29 @@ function compareExchange(m: Meaning): void {
   );
 }
 
-/** CMPXCHG8B and CMPXCHG16B. */
+/** CMPXCHG8B and CMPXCHG16B. The memory operand is written in any case. */
 function compareExchangePair(m: Meaning): void {
   const bytes = m.size === 8 ? 8 : 4;
   const { f } = m;
   const address = m.linear();
   if (bytes === 8) m.raiseIf(address.and(15n).ne(0n), 13, 0);
-  const high = m.load(address.add(BigInt(bytes)), bytes);
-  const low = m.loadForUpdate(address, bytes);
+  const target = m.writeAddress(address, 2 * bytes);
+  const read = (offset: number): I64 => f.tmp(bytes === 8 ? load.i64(target, offset) : load.i64_32S(target, offset));
+  const write = (value: I64, offset: number): void =>
+    f.emit(bytes === 8 ? store.i64(target, value, offset) : store.i64_32(target, value, offset));
+  const low = read(0);
+  const high = read(bytes);
   const equal = f.tmp(low.eq(m.register(0, bytes)).and(high.eq(m.register(2, bytes))));
-  const flags = m.flagBits();
-  f.if(
-    equal,
-    () => {
-      // Both halves are in one page for the 16-byte form, and the first write has probed it; the pair is written as two.
-      m.store(address.add(BigInt(bytes)), bytes, m.register(1, bytes));
-      m.store(address, bytes, m.register(3, bytes));
-    },
-    () => {
-      m.storeBack(bytes, low);
-      m.setRegister(0, bytes, low);
-      m.setRegister(2, bytes, high);
-    },
-  );
-  m.setFlagBits(flags.and(~0x40n).or(equal.toI64U().shl(6n)));
+  f.if(equal, () => {
+    write(m.register(3, bytes), 0);
+    write(m.register(1, bytes), bytes);
+  });
+  m.finishWrite(target);
+  f.if(equal.eqz(), () => {
+    m.setRegister(0, bytes, low);
+    m.setRegister(2, bytes, high);
+  });
+  m.setFlagBits(m.flagBits().and(~0x40n).or(equal.toI64U().shl(6n)));
 }
 
 function byteSwap(m: Meaning): void {

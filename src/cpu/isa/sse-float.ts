@@ -56,11 +56,17 @@ const OPERATION: Readonly<Record<string, LaneOperation>> = {
   max: choose(2),
 };
 
+const SIGN: Readonly<Record<Element, bigint>> = { single: 1n << 31n, double: 1n << 63n };
+const EXPONENT: Readonly<Record<Element, bigint>> = { single: 0xffn << 23n, double: 0x7ffn << 52n };
+const denormalsAreZero = (): I32 => load.i32(i32(FPU.CONTROL)).and(FPU_CONTROL.DENORMALS_ARE_ZERO).ne(0);
+const hasZeroExponent = (element: Element, bits: I64): I32 => bits.and(EXPONENT[element]).eqz();
+
 function choose(wanted: number): LaneOperation {
   return (m, element, a, b) => {
     unpack(m, FPU.A, element, a);
     unpack(m, FPU.B, element, b);
-    return m.f.tmp(m.f.call(m.runtime.fpCompare, i32(1)).eq(wanted).select(a, b));
+    const chosen = m.f.tmp(m.f.call(m.runtime.fpCompare, i32(1)).eq(wanted).select(a, b));
+    return m.f.tmp(denormalsAreZero().and(hasZeroExponent(element, chosen)).select(chosen.and(SIGN[element]), chosen));
   };
 }
 
@@ -207,7 +213,9 @@ function conversion(
 ): (m: Meaning) => void {
   return (m) => {
     m.requireSse();
-    if (mmx !== "") m.requireMmx();
+    // A memory source leaves the MMX registers, and so the x87, alone.
+    const touchesMmx = mmx === "destination" || (mmx === "source" && !m.memory);
+    if (touchesMmx) m.requireMmx();
     const source = m.readVector(1);
     const old = keepRest ? m.readVector(0) : ZERO;
     m.f.callStatement(m.runtime.fpBeginSse);
@@ -217,7 +225,7 @@ function conversion(
       0,
       results.reduce((vector, bits, lane) => place(vector, lane, bits), old),
     );
-    if (mmx !== "") enterMmx(m);
+    if (touchesMmx) enterMmx(m);
   };
 }
 

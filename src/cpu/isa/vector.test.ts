@@ -176,19 +176,12 @@ describe("MASKMOVDQU", () => {
     expect(stored(DATA + 3)).toBe("0000020000000000080000000000000f");
   });
 
-  it("touches no page without a byte to store, and changes nothing when one fails", () => {
+  it("needs all of its operand writable, and changes nothing when it is not", () => {
     setXmm(0, "ffffffffffffffffffffffffffffffff");
-    state.setGpr(7, BigInt(DATA + 0xff8));
     setXmm(1, "00000000000000008080808080808080");
-    expect(execute(...MASKMOVDQU)).toBeNull();
-    expect(view.getBigUint64(RAM_BASE + DATA + 0xff8, true)).toBe((1n << 64n) - 1n);
-    view.setBigUint64(RAM_BASE + DATA + 0xff8, 0n, true);
-    setXmm(1, "80000000000000008080808080808080");
+    state.setGpr(7, BigInt(DATA + 0xff8));
     expect(execute(...MASKMOVDQU)).toBe(14);
     expect(view.getBigUint64(RAM_BASE + DATA + 0xff8, true)).toBe(0n);
-    setXmm(1, "00000000000000000000000000000000");
-    state.setGpr(7, 0x30_000n);
-    expect(execute(...MASKMOVDQU)).toBeNull();
   });
 });
 
