@@ -168,13 +168,15 @@ export class Executor {
   /** #SS for an access through the stack segment or the stack pointer, else #GP. */
   #addressVector(): number {
     const { state, linear } = this;
+    // Reading the instruction translates addresses, too.
+    const address = state.get(LOCAL.FAULT_ADDRESS);
     const start = wrapped(this.#mode, state.rip + state.get(LOCAL.CODE_BASE));
     const read = (length: number): ReturnType<typeof decode> =>
       decode(linear.readBytes(start, length), 0, length, this.#mode);
     const inPage = read(Math.min(INSTRUCTION_LENGTH, PAGE - Number(start & BigInt(PAGE - 1))));
     const instruction = inPage === "truncated" ? read(INSTRUCTION_LENGTH) : inPage;
     if (typeof instruction === "string") return VECTOR.GP;
-    const viaOperand = instruction.memory !== null && operandCovers(state, instruction, state.get(LOCAL.FAULT_ADDRESS));
+    const viaOperand = instruction.memory !== null && operandCovers(state, instruction, address);
     if (viaOperand) return instruction.memory?.segment === SEGMENT.SS ? VECTOR.SS : VECTOR.GP;
     return instruction.row.source.stack ? VECTOR.SS : VECTOR.GP;
   }

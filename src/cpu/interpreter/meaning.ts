@@ -225,6 +225,9 @@ export class InterpreterMeaning implements Meaning {
     return this.#linear;
   }
 
+  linearAt(distance: I64): I64 {
+    return this.f.tmp(this.f.call(this.runtime.linearAt, this.frame.record, distance));
+  }
   currentLinear(): I64 {
     return this.f.tmp(this.f.call(this.runtime.linear, this.frame.record));
   }

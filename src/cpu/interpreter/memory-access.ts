@@ -218,33 +218,45 @@ function defineInvalidate(module: ModuleBuilder, invalidate: FunctionReference):
 
 /** Effective address and linear address by what the record says, for every mode. */
 function defineEffectiveAddress(module: ModuleBuilder, runtime: CoreRuntime): void {
+  /** Takes an offset modulo the address size. */
+  const wrap = (f: FunctionBuilder, record: I32, offset: Local<"i64">): void => {
+    const addressing = load.i32_8U(record, RECORD.SCALE);
+    f.if(addressing.and(ADDRESSING.BITS32), () => f.set(offset, offset.get.and(0xffff_ffffn)));
+    f.if(addressing.and(ADDRESSING.BITS16), () => f.set(offset, offset.get.and(0xffffn)));
+  };
+
   module.define(runtime.offset, (f) => {
     const record = f.parameter(0, "i32").get;
-    const scale = f.tmp(load.i32_8U(record, RECORD.SCALE));
+    const scale = load.i32_8U(record, RECORD.SCALE).and(3).toI64U();
     const offset = f.local("i64");
     f.set(
       offset,
       load
         .i64(load.i32_16U(record, RECORD.BASE))
-        .add(load.i64(load.i32_16U(record, RECORD.INDEX)).shl(scale.and(3).toI64U()))
+        .add(load.i64(load.i32_16U(record, RECORD.INDEX)).shl(scale))
         .add(load.i64_32S(record, RECORD.DISPLACEMENT)),
     );
-    f.if(scale.and(ADDRESSING.BITS32), () => f.set(offset, offset.get.and(0xffff_ffffn)));
-    f.if(scale.and(ADDRESSING.BITS16), () => f.set(offset, offset.get.and(0xffffn)));
+    wrap(f, record, offset);
     f.return(offset.get);
   });
 
-  module.define(runtime.linear, (f) => {
+  module.define(runtime.linear, (f) => f.return(f.call(runtime.linearAt, f.parameter(0, "i32").get, i64(0n))));
+
+  module.define(runtime.linearAt, (f) => {
     const record = f.parameter(0, "i32").get;
-    const offset = f.tmp(f.call(runtime.offset, record));
+    const offset = f.local("i64");
+    f.set(offset, f.call(runtime.offset, record).add(f.parameter(1, "i64").get));
+    wrap(f, record, offset);
     const segment = f.tmp(load.i32_16U(record, RECORD.SEGMENT));
-    f.if(load.i32_8U(record, RECORD.SCALE).and(ADDRESSING.LEGACY).eqz(), () => f.return(offset.add(load.i64(segment))));
+    f.if(load.i32_8U(record, RECORD.SCALE).and(ADDRESSING.LEGACY).eqz(), () =>
+      f.return(offset.get.add(load.i64(segment))),
+    );
     const rights = f.tmp(load.i32(segment, SEG.RIGHTS));
-    const beyond = f.tmp(offset.gtU(load.i64_32U(segment, SEG.LIMIT)));
+    const beyond = f.tmp(offset.get.gtU(load.i64_32U(segment, SEG.LIMIT)));
     // Type 4..7: expand-down data, valid above the limit.
     const expandDown = rights.and(0xc).eq(4);
     const bad = beyond.xor(expandDown).or(rights.shrU(16).and(1));
     // An address that is not canonical makes the access fault.
-    f.return(bad.select(i64(1n << 62n), offset.add(load.i64(segment)).and(0xffff_ffffn)));
+    f.return(bad.select(i64(1n << 62n), offset.get.add(load.i64(segment)).and(0xffff_ffffn)));
   });
 }

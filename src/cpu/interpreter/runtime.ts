@@ -24,6 +24,8 @@ export interface CoreRuntime extends VectorRuntime, FpuRuntime {
   /** (record): effective address, offset in the segment; linear address. */
   readonly offset: FunctionReference<readonly ["i32"], "i64">;
   readonly linear: FunctionReference<readonly ["i32"], "i64">;
+  /** (record, distance): linear address at a distance from the operand, wrapped as the address size wants it. */
+  readonly linearAt: FunctionReference<readonly ["i32", "i64"], "i64">;
   /** (record): record of the branch target; 0: leave. */
   readonly branch: FunctionReference<readonly ["i32"], "i32">;
   /** (offset in CS): record there; 0: leave. */
@@ -53,6 +55,7 @@ export function defineRuntime(module: ModuleBuilder): CoreRuntime {
     finishWrite: module.declare([], null),
     offset: module.declare(["i32"], "i64"),
     linear: module.declare(["i32"], "i64"),
+    linearAt: module.declare(["i32", "i64"], "i64"),
     branch: module.declare(["i32"], "i32"),
     jump: module.declare(["i64"], "i32"),
     raise: module.declare(["i32", "i32"], null),

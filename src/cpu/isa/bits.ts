@@ -17,7 +17,7 @@ function bitTest(change: BitChange, immediateOffset: boolean): (m: Meaning) => v
     const inString = m.memory && !immediateOffset;
     let value: I64;
     if (inString) {
-      const address = m.linear().add(offset.shrS(BigInt(Math.log2(bytes * 8))).mul(BigInt(bytes)));
+      const address = m.linearAt(offset.shrS(BigInt(Math.log2(bytes * 8))).mul(BigInt(bytes)));
       value = change === "none" ? m.load(address, bytes) : m.loadForUpdate(address, bytes);
     } else value = change === "none" ? m.read(0) : m.update(0);
     const mask = f.tmp(i64(1n).shl(position));

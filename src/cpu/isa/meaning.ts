@@ -75,6 +75,8 @@ export interface Meaning {
   /** Effective address of the memory operand: offset in its segment, or linear address. */
   offset(): I64;
   linear(): I64;
+  /** Linear address at a distance in bytes from the memory operand. */
+  linearAt(distance: I64): I64;
   /** `linear` computed anew: for string instructions, whose registers move. */
   currentLinear(): I64;
 

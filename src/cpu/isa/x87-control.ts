@@ -11,6 +11,8 @@ const STATUS_EXCEPTIONS = 0x80ff;
 /** Exception flags, and ES and B, which follow from them. */
 const FCW_INIT = 0x37f;
 const FTW_EMPTY = 0xffff;
+/** Masks, precision, rounding and infinity control; bit 6 reads as 1, the rest as 0. */
+const FCW_WRITABLE = 0x1f3f;
 
 const word = (address: number): ReturnType<typeof load.i32_16U> => load.i32_16U(i32(address));
 const setWord = (m: Meaning, address: number, value: ReturnType<typeof i32>): void =>
@@ -46,7 +48,7 @@ function storeWord(address: number): (m: Meaning) => void {
 /** FLDCW: a newly unmasked pending exception sets ES and B. */
 function loadControl(m: Meaning): void {
   m.requireX87();
-  const value = m.f.tmp(m.readUnsigned(0).toI32().or(0x40));
+  const value = m.f.tmp(m.readUnsigned(0).toI32().and(FCW_WRITABLE).or(0x40));
   setWord(m, REG.FCW, value);
   const status = m.f.tmp(word(REG.FSW));
   const pending = status.and(value.xor(-1)).and(0x3f).ne(0);

@@ -93,6 +93,12 @@ export function mayStore(m: Meaning, toMemory = false): I32 {
 export function pushResult(m: Meaning): void {
   const { f } = m;
   f.if(isEmpty(m, 7 * 16).eqz(), () => stackFault(m, true));
+  pushAnyway(m);
+}
+
+/** Pushes FPU.RESULT over whatever is there. */
+export function pushAnyway(m: Meaning): void {
+  const { f } = m;
   f.if(mayStore(m), () => {
     moveTop(m, -1);
     storeResult(m, 0);

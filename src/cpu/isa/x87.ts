@@ -2,7 +2,7 @@ import { type I32, type I64, i32, i64, load, store } from "../../wasm/expression
 import { FORMAT } from "../fpu/format.js";
 import { A } from "../fpu/operand.js";
 import { STATUS } from "../fpu/x87-control.js";
-import { FPU } from "../layout.js";
+import { FPU, REG } from "../layout.js";
 import type { Condition, Meaning } from "./meaning.js";
 import type { IsaRow } from "./row.js";
 import {
@@ -13,6 +13,7 @@ import {
   moveTop,
   pop,
   precisionFormat,
+  pushAnyway,
   pushResult,
   setCodes,
   setTag,
@@ -184,13 +185,17 @@ function loadRegister(m: Meaning): void {
   const register = stackRegister(m, m.vectorAddress(0));
   f.if(
     isEmpty(m, m.vectorAddress(0)),
-    () => stackFault(m, false),
+    () => {
+      // Underflow of the source comes before overflow of the destination.
+      stackFault(m, false);
+      pushAnyway(m);
+    },
     () => {
       f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
       f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
+      pushResult(m);
     },
   );
-  pushResult(m);
 }
 
 function storeRegister(pops: boolean): (m: Meaning) => void {
@@ -252,8 +257,8 @@ function storeExtended(m: Meaning): void {
   begin(m);
   const address = m.linear();
   // Both parts must be writable before either is written.
-  m.loadForUpdate(address.add(8n), 2);
-  m.loadForUpdate(address, 8);
+  m.writeAddress(address, 8);
+  m.writeAddress(address.add(8n), 2);
   start(m);
   const register = stackRegister(m, 0);
   f.if(
@@ -353,6 +358,8 @@ function conditionalMove(condition: Condition): (m: Meaning) => void {
   return (m) => {
     const { f } = m;
     begin(m);
+    // C1 is left alone unless there is a stack fault.
+    const direction = f.tmp(load.i32_16U(i32(REG.FSW)).and(STATUS.C1));
     start(m);
     const distance = f.tmp(m.vectorAddress(0));
     const take = f.tmp(m.condition(condition));
@@ -364,6 +371,7 @@ function conditionalMove(condition: Condition): (m: Meaning) => void {
       () => {
         f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
         f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
+        setCodes(m, direction);
       },
     );
     f.if(mayStore(m), () => storeResult(m, 0));

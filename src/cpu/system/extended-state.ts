@@ -21,6 +21,7 @@ const SSE = 2n;
 const MXCSR_MASK = 0xffff;
 const MXCSR_INIT = 0x1f80;
 const FCW_INIT = 0x37f;
+const FCW_WRITABLE = 0x1f3f;
 
 const topOf = (fsw: number): number => (fsw >> 11) & 7;
 
@@ -77,7 +78,7 @@ function saveX87(environment: CpuEnvironment, view: DataView, wide: boolean): vo
 function loadX87(environment: CpuEnvironment, view: DataView, wide: boolean): void {
   const { state } = environment;
   const fsw = view.getUint16(2, true);
-  state.set16(REG.FCW, view.getUint16(0, true) | 0x40);
+  state.set16(REG.FCW, (view.getUint16(0, true) & FCW_WRITABLE) | 0x40);
   state.set16(REG.FOP, view.getUint16(6, true) & 0x7ff);
   if (wide) {
     state.set(REG.FIP, view.getBigUint64(8, true));
