@@ -1,4 +1,4 @@
-import { CASE } from "./arena.js";
+import { CASE, FX } from "./arena.js";
 import { identifyInstruction } from "./disassembly.js";
 import type { Generated } from "./generate.js";
 import type { NativeCpu } from "./native.js";
@@ -66,6 +66,18 @@ export const EXCLUSIONS: readonly Exclusion[] = [
       typeof decoded !== "string" && mode === 64 && decoded.operandSizePrefix && /^(j|call|ret|loop)/.test(decoded.mnemonic),
   },
   {
+    name: "sha-alignment",
+    reason: "Intel wants the 16-byte memory operand of the SHA instructions aligned, AMD does not",
+    notIntel: true,
+    applies: (one) => mnemonicIs(/^sha/)(one) && typeof one.decoded !== "string" && one.decoded.memory !== null && (one.target & 15n) !== 0n,
+  },
+  {
+    name: "loop-rep",
+    reason: "AMD takes a repeat prefix of LOOPE and LOOPNE for a condition, Intel ignores it",
+    notIntel: true,
+    applies: (one) => mnemonicIs(/^loop/)(one) && typeof one.decoded !== "string" && one.decoded.repeat !== 0,
+  },
+  {
     name: "mxcsr-mm",
     reason: "MXCSR bit 17 (misaligned SSE mode) exists on AMD",
     notIntel: true,
@@ -106,6 +118,14 @@ export interface Ignored {
   readonly registers: Set<number>;
   /** Memory and destination as a whole. */
   result: boolean;
+  /** Single-precision elements of XMM registers may differ by the error that the architecture allows an estimate. */
+  approximate: boolean;
+  /** TOP and tags of the x87 when the instruction faults. */
+  x87OfFault: boolean;
+  /** Bits of the x87 status word. */
+  status: number;
+  /** The whole case if it ends with a fault on either side. */
+  fault: boolean;
 }
 
 /** A part of a result that the architecture leaves undefined, or leaves to the implementation. */
@@ -115,6 +135,13 @@ export interface Mask {
   readonly notIntel?: boolean;
   readonly apply: (ignored: Ignored, one: Generated, record: Uint8Array) => void;
 }
+
+const C1 = 0x200;
+const CONDITION_CODES = 0x4700;
+const X87_COMPARE = /^f(com|ucom|icom|tst)/;
+
+/** True if the invalid-operation or the denormal exception of the x87 is not masked. */
+const operandUnmasked = (record: Uint8Array): boolean => ((record[CASE.FX + FX.FCW] as number) & 3) !== 3;
 
 const RCX_LOW = CASE.GPR + 8;
 
@@ -176,6 +203,53 @@ export const MASKS: readonly Mask[] = [
     },
   },
   {
+    mnemonic: /^(rcp|rsqrt)/,
+    reason: "an estimate with a relative error of at most 1.5 * 2^-12",
+    apply: (ignored) => {
+      ignored.approximate = true;
+    },
+  },
+  {
+    mnemonic: /^maskmov/,
+    reason: "which byte's address a fault reports, and whether one without a mask bit can fault, is the implementation's",
+    apply: (ignored) => {
+      ignored.fault = true;
+    },
+  },
+  {
+    mnemonic: /^fcmov/,
+    reason: "C0, C2 and C3 are undefined, and C1 without a stack fault",
+    apply: (ignored) => {
+      ignored.status |= CONDITION_CODES;
+    },
+  },
+  {
+    mnemonic: /^f(u?comip?|ld)$/,
+    reason: "AMD leaves C1 where Intel clears it, and looks for an empty source before a full register file",
+    notIntel: true,
+    apply: (ignored) => {
+      ignored.status |= C1;
+    },
+  },
+  {
+    mnemonic: X87_COMPARE,
+    reason: "with the invalid or the denormal exception unmasked AMD still compares, Intel leaves flags and condition codes alone",
+    notIntel: true,
+    apply: (ignored, _, record) => {
+      if (!operandUnmasked(record)) return;
+      ignored.status |= CONDITION_CODES;
+      ignored.flags |= CF | PF | AF | ZF | SF | OF;
+    },
+  },
+  {
+    mnemonic: /^cvt.*2pi$/,
+    reason: "on AMD an MMX instruction that faults has made the MMX registers valid before",
+    notIntel: true,
+    apply: (ignored) => {
+      ignored.x87OfFault = true;
+    },
+  },
+  {
     mnemonic: /^bswap$/,
     reason: "the result for a 16-bit operand is undefined",
     apply: (ignored, { decoded }) => {
@@ -185,7 +259,7 @@ export const MASKS: readonly Mask[] = [
 ];
 
 export function ignoredOf(one: Generated, record: Uint8Array, cpu: NativeCpu): Ignored {
-  const ignored: Ignored = { flags: 0n, registers: new Set(), result: false };
+  const ignored: Ignored = { flags: 0n, registers: new Set(), result: false, approximate: false, x87OfFault: false, status: 0, fault: false };
   const { decoded } = one;
   if (typeof decoded === "string") return ignored;
   for (const mask of MASKS) {

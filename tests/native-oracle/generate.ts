@@ -54,10 +54,13 @@ export class Generator {
     const row = anything ? null : (this.rows[index % this.rows.length] as ParsedRow);
     const encoded = row ? encodeRow(row, random, this.mode) : encodeAnything(random, this.mode);
     const { bytes } = encoded;
-    const codeOffset = this.#placeCode(random, bytes.length);
+    // Whether #UD or a fault of the fetch behind it comes first is the implementation's: no such doubt for any bytes.
+    const codeOffset = anything ? random.below(ARENA.CODE_SIZE - 32) : this.#placeCode(random, bytes.length);
     const gprs = Array.from({ length: 16 }, () => integer(random));
     gprs[RSP] = this.#stack(random);
     const decoded = this.#decode(bytes);
+    // What follows an instruction is INT3.
+    if (anything && typeof decoded !== "string") bytes.length = decoded.length;
     const kind = this.#kind(random, row);
     let target = 0n;
     if (typeof decoded !== "string") {

@@ -18,6 +18,7 @@ const { values } = parseArgs({
 async function main(): Promise<number> {
   const oracle = new Oracle(process.cwd());
   const mode = values.mode === "32" ? 32 : 64;
+  if (mode === 32 && !oracle.cpu.compatibility) throw new NoOracle("the host lets no program run 32-bit code");
   const single = values.case !== undefined;
   const started = performance.now();
   const summary = await oracle.run({

@@ -44,13 +44,20 @@ export function compileRunner(root: string): string {
 /** What CPUID of the real CPU says. */
 export interface NativeCpu {
   readonly vendor: string;
+  /** The kernel lets a program run in compatibility mode. */
+  readonly compatibility: boolean;
   /** Register contents by `leaf.subleaf.register`, all in hexadecimal, register one of a b c d. */
   readonly words: ReadonlyMap<string, number>;
 }
 
 export function identify(program: string): NativeCpu {
   const words = new Map<string, number>();
+  let compatibility = false;
   for (const line of spawnSync(program, ["--cpuid"], { encoding: "utf8" }).stdout.trim().split("\n")) {
+    if (line.startsWith("code32")) {
+      compatibility = line !== "code32 0";
+      continue;
+    }
     const [leaf, subleaf, ...values] = line.split(" ") as [string, string, ...string[]];
     values.forEach((value, n) => {
       words.set(`${leaf}.${subleaf}.${"abcd"[n]}`, Number.parseInt(value, 16));
@@ -60,7 +67,7 @@ export function identify(program: string): NativeCpu {
   ["b", "d", "c"].forEach((register, n) => {
     bytes.writeUInt32LE(words.get(`0.0.${register}`) ?? 0, n * 4);
   });
-  return { vendor: bytes.toString("latin1"), words };
+  return { vendor: bytes.toString("latin1"), compatibility, words };
 }
 
 /** The native program at work. */

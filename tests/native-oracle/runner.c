@@ -6,6 +6,7 @@
 // this program runs, and nothing in it uses thread-local storage, because FS belongs to the cases.
 
 #define _GNU_SOURCE
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <signal.h>
@@ -27,6 +28,7 @@ static uint8_t cases[BATCH][CASE_SIZE];
 static uint8_t results[BATCH][RESULT_SIZE];
 static uint32_t count, current;
 static int running, handling;
+static unsigned code32;
 static gregset_t home;
 static uint8_t before[DATA_SIZE];
 static uint8_t pattern[DATA_SIZE];
@@ -54,7 +56,7 @@ static void load(ucontext_t *context, uint8_t *c) {
   for (int n = 0; n < 16; n++) regs[order[n]] = FIELD(c, CASE_GPR + 8 * n, uint64_t);
   regs[REG_RIP] = CODE + FIELD(c, CASE_CODE_OFFSET, uint16_t);
   regs[REG_EFL] = FIELD(c, CASE_RFLAGS, uint64_t);
-  uint64_t cs = c[CASE_COMPATIBILITY] ? CODE32 : CODE64;
+  uint64_t cs = c[CASE_COMPATIBILITY] ? code32 : CODE64;
   // CS 15:0, GS 31:16, FS 47:32, SS 63:48.
   regs[REG_CSGSFS] = (greg_t)(((uint64_t)SELECTOR_DATA << 48) | cs);
   uint8_t *fx = (uint8_t *)context->uc_mcontext.fpregs;
@@ -147,7 +149,22 @@ static void *map(unsigned long address, size_t size, int protection, int flags, 
   return found;
 }
 
-/** Prints vendor and feature words: CPUID leaf, subleaf and register contents, for the tables of the oracle. */
+/** True if a selector is one that code may load. */
+static int is_there(unsigned selector) {
+  unsigned rights;
+  uint8_t found;
+  __asm__("lar %2, %0; setz %1" : "=r"(rights), "=q"(found) : "r"(selector) : "cc");
+  return found;
+}
+
+/** Selector of a 32-bit code segment: the kernel's if it has one, else one of our own; 0 if the machine allows neither. */
+static unsigned find_code32(void) {
+  if (is_there(CODE32)) return CODE32;
+  struct user_desc segment = {.entry_number = 0, .limit = 0xfffff, .seg_32bit = 1, .contents = 2, .limit_in_pages = 1};
+  return syscall(SYS_modify_ldt, 0x11, &segment, sizeof segment) == 0 && is_there(7) ? 7 : 0;
+}
+
+/** Prints vendor and feature words: CPUID leaf, subleaf and register contents; then code32. */
 static int identify(void) {
   static const unsigned leaves[][2] = {{0, 0}, {1, 0}, {7, 0}, {0xd, 1}, {0x80000001u, 0}, {0x80000008u, 0}};
   for (size_t n = 0; n < sizeof leaves / sizeof *leaves; n++) {
@@ -155,6 +172,7 @@ static int identify(void) {
     __get_cpuid_count(leaves[n][0], leaves[n][1], &a, &b, &c, &d);
     printf("%x %x %x %x %x %x\n", leaves[n][0], leaves[n][1], a, b, c, d);
   }
+  printf("code32 %x\n", find_code32());
   return 0;
 }
 
@@ -178,6 +196,7 @@ int main(int argc, char **argv) {
   memcpy(before, pattern, DATA_SIZE);
   mprotect(fixed, READ_ONLY_SIZE, PROT_READ);
 
+  code32 = find_code32();
   static uint8_t stack[1 << 17];
   stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
   sigaltstack(&alternate, NULL);
