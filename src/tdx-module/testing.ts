@@ -168,7 +168,7 @@ export class FakeMachine {
     [MSR.IA32_SMRR_PHYSMASK, SMRR.LOCK],
     [MSR.IA32_APIC_BASE, 0xfee00c00n],
     [MSR.IA32_VMX_EPT_VPID_CAP, 0x40n],
-    [MSR.IA32_VMX_CR4_FIXED1, 0x3727ffn],
+    [MSR.IA32_VMX_CR4_FIXED1, 0x3767ffn],
   ]);
   clock = 1_000_000;
   random = 1n;
@@ -494,6 +494,7 @@ export class TestTd {
       [
         (lp) => {
           enterLongMode(lp.guest);
+          for (let register = 0; register < 16; register++) lp.guest.state.setGpr(register, 0n);
           for (const [name, value] of Object.entries(registers)) {
             lp.guest.state.setGpr(GPR[name as keyof typeof GPR], BigInt.asUintN(64, BigInt(value)));
           }

@@ -55,8 +55,8 @@ export function exitCpuid(run: Run, exit: VmExit): Outcome {
     value[1] = currentXsaveSize(call.td, Number(state.get(REG.XCR0)), false);
   } else if (asked === 0xd && subleaf === 1) {
     value[1] = currentXsaveSize(call.td, Number(state.get(REG.XCR0) | state.get(REG.XSS)), true);
-  } else if (asked === 0x8000_0001 && !state.longMode) {
-    value[3] &= ~CPUID_BIT.LX1_EDX_SYSCALL;
+  } else if (asked === 0x8000_0001 && state.longMode) {
+    value[3] |= CPUID_BIT.LX1_EDX_SYSCALL;
   }
   return give(run, value);
 }
