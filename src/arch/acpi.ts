@@ -28,27 +28,43 @@ export const RSDP = {
   EXTENDED_CHECKSUM: 32,
 } as const;
 
-/** Fixed ACPI Description Table, revision 6: the fields that a hardware-reduced machine uses. */
+/** Fixed ACPI Description Table, revision 6: the fields that our machine uses. */
 export const FADT = {
   SIZE: 276,
   REVISION: 6,
+  /** u32: address of FACS. */
+  FIRMWARE_CTRL: 36,
   DSDT: 40,
+  /** u16. */
+  SCI_INT: 46,
+  /** u32 each: I/O ports. */
+  PM1A_EVT_BLK: 56,
+  PM1A_CNT_BLK: 64,
+  /** u8 each. */
+  PM1_EVT_LEN: 88,
+  PM1_CNT_LEN: 89,
+  /** u16 each: microseconds; above 100 and 1000 there is no such state. */
+  P_LVL2_LAT: 96,
+  P_LVL3_LAT: 98,
   /** CMOS index of the century. */
   CENTURY: 108,
   /** u16. */
   IAPC_BOOT_ARCH: 109,
   /** u32. */
   FLAGS: 112,
-  /** Generic addresses, 12 bytes each. */
+  /** Generic address, 12 bytes. */
   RESET_REG: 116,
   RESET_VALUE: 128,
   X_DSDT: 140,
-  SLEEP_CONTROL_REG: 244,
-  SLEEP_STATUS_REG: 256,
+  /** Generic addresses. */
+  X_PM1A_EVT_BLK: 148,
+  X_PM1A_CNT_BLK: 172,
 } as const;
 
 export const FADT_FLAG = {
   WBINVD: 1 << 0,
+  /** All processors have the C1 state. */
+  PROC_C1: 1 << 2,
   /** There is no fixed power button, no fixed sleep button. */
   PWR_BUTTON: 1 << 4,
   SLP_BUTTON: 1 << 5,
@@ -56,7 +72,6 @@ export const FADT_FLAG = {
   FIX_RTC: 1 << 6,
   RESET_REG_SUP: 1 << 10,
   HEADLESS: 1 << 12,
-  HW_REDUCED_ACPI: 1 << 20,
 } as const;
 
 export const IAPC_BOOT_ARCH = {
@@ -70,14 +85,21 @@ export const IAPC_BOOT_ARCH = {
 /** Generic address structure. */
 export const GENERIC_ADDRESS = { SPACE_ID: 0, BIT_WIDTH: 1, BIT_OFFSET: 2, ACCESS_SIZE: 3, ADDRESS: 4 } as const;
 export const ADDRESS_SPACE = { MEMORY: 0, IO: 1 } as const;
-export const ACCESS_BYTE = 1;
+/** Access sizes of a generic address. */
+export const ACCESS = { BYTE: 1, WORD: 2 } as const;
 
-/** Sleep control and status registers of a hardware-reduced machine (4.8.3.7). */
-export const SLEEP = {
-  TYPE_SHIFT: 2,
-  TYPE_MASK: 0x1c,
-  ENABLE: 1 << 5,
-  WAKE_STATUS: 1 << 7,
+/** Firmware ACPI Control Structure: it has no checksum. */
+export const FACS = { SIZE: 64, SIGNATURE: "FACS", LENGTH: 4, VERSION: 32, CURRENT_VERSION: 2, ALIGNMENT: 64 } as const;
+
+/** PM1 event block: status and enable register, 16 bits each (4.8.3.1). */
+export const PM1_EVENT = { LENGTH: 4, STATUS: 0, ENABLE: 2 } as const;
+/** PM1 control register, 16 bits (4.8.3.2). */
+export const PM1_CONTROL = {
+  LENGTH: 2,
+  SCI_EN: 1 << 0,
+  SLP_TYP_SHIFT: 10,
+  SLP_TYP_MASK: 7 << 10,
+  SLP_EN: 1 << 13,
 } as const;
 /** SLP_TYP of our \_S5. */
 export const SLEEP_TYPE_S5 = 5;
@@ -88,6 +110,8 @@ export const MADT = {
   /** After the header: u32 local APIC address, u32 flags, then structures. */
   LOCAL_APIC: { TYPE: 0, LENGTH: 8, ENABLED: 1 },
   IO_APIC: { TYPE: 1, LENGTH: 12 },
+  /** Interrupt source override; flags 15: level-triggered and active high. */
+  OVERRIDE: { TYPE: 2, LENGTH: 10, LEVEL_ACTIVE_HIGH: 0xd },
   /** Multiprocessor wakeup, version 0. */
   WAKEUP: { TYPE: 0x10, LENGTH: 16 },
 } as const;

@@ -8,9 +8,11 @@ export const CMOS = { BASE: 0x70, LENGTH: 2 } as const;
 /** Register index of the century, as FADT says. */
 export const CMOS_CENTURY = 0x32;
 export const PCI_CONFIG = { BASE: 0xcf8, LENGTH: 8 } as const;
-/** ACPI's sleep control register and, behind it, the sleep status register. */
-export const ACPI_SLEEP_CONTROL = 0x600;
-export const ACPI_SLEEP_STATUS = 0x601;
+/** ACPI's PM1a event block and control register. */
+export const PM1A_EVENT = 0x600;
+export const PM1A_CONTROL = 0x604;
+/** ACPI's system control interrupt; nothing raises it. */
+export const SCI = { ISA_IRQ: 9, GSI: 9 } as const;
 /** PC reset control: RST_CPU | SYS_RST resets the machine. It lies among the PCI configuration ports. */
 export const RESET_CONTROL = { PORT: 0xcf9, SYSTEM_RESET: 1 << 1, RESET_CPU: 1 << 2 } as const;
 /** Keyboard controller: this command pulses the reset line. */

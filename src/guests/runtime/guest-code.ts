@@ -1,8 +1,8 @@
-import { SLEEP, SLEEP_TYPE_S5 } from "../../arch/acpi.js";
+import { PM1_CONTROL, SLEEP_TYPE_S5 } from "../../arch/acpi.js";
 import * as x from "../../arch/assembler/index.js";
 import { Assembler, byte, type Label, qword } from "../../arch/assembler/index.js";
 import { X2APIC_MSR } from "../../arch/msr.js";
-import { ACPI_SLEEP_CONTROL, COM1 } from "../../vmm/ports.js";
+import { COM1, PM1A_CONTROL } from "../../vmm/ports.js";
 import { acceptMemory } from "../../vmm/shim/accept-memory.js";
 import { putFatalText, reportFatalError } from "../../vmm/shim/fatal-error.js";
 import { RESET_VECTOR } from "../../vmm/shim/layout.js";
@@ -116,8 +116,8 @@ export class GuestCode {
     this.#emitPutHex();
     this.#emitSetGate();
     asm.bind(this.#powerOff);
-    asm.mov(x.eax, (SLEEP_TYPE_S5 << SLEEP.TYPE_SHIFT) | SLEEP.ENABLE);
-    this.out(ACPI_SLEEP_CONTROL, 1);
+    asm.mov(x.eax, (SLEEP_TYPE_S5 << PM1_CONTROL.SLP_TYP_SHIFT) | PM1_CONTROL.SLP_EN);
+    this.out(PM1A_CONTROL, 2);
     asm.jmp(this.#powerOff);
     for (const { label, text } of this.#strings) {
       asm.bind(label);

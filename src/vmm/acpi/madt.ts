@@ -1,6 +1,6 @@
 import { MADT, TABLE_HEADER } from "../../arch/acpi.js";
 import { concat } from "../bytes.js";
-import { IOAPIC, LOCAL_APIC_BASE } from "../ports.js";
+import { IOAPIC, LOCAL_APIC_BASE, SCI } from "../ports.js";
 import { makeTable } from "./table.js";
 
 export interface MadtContents {
@@ -9,11 +9,12 @@ export interface MadtContents {
   readonly mailbox: number | undefined;
 }
 
-/** Local APICs with APIC id = vCPU index, the IOAPIC, and how to wake further vCPUs. No 8259 (PCAT_COMPAT is 0). */
+/** Local APICs with APIC id = vCPU index, the IOAPIC, the SCI, and how to wake further vCPUs. No 8259 (PCAT_COMPAT is 0). */
 export function makeMadt({ vcpus, mailbox }: MadtContents): Uint8Array {
   const body = concat(
     ...Array.from({ length: vcpus }, (_, index) => localApic(index)),
     ioApic(),
+    sciOverride(),
     ...(mailbox === undefined ? [] : [wakeup(mailbox)]),
   );
   return makeTable("APIC", MADT.REVISION, TABLE_HEADER.SIZE + 8 + body.length, (view, bytes) => {
@@ -31,6 +32,15 @@ function ioApic(): Uint8Array {
   const bytes = new Uint8Array(MADT.IO_APIC.LENGTH);
   bytes.set([MADT.IO_APIC.TYPE, MADT.IO_APIC.LENGTH, IOAPIC.ID]);
   new DataView(bytes.buffer).setUint32(4, IOAPIC.BASE, true);
+  return bytes;
+}
+
+/** The SCI is level-triggered and active high; ISA interrupts are edge-triggered otherwise. */
+function sciOverride(): Uint8Array {
+  const { TYPE, LENGTH, LEVEL_ACTIVE_HIGH } = MADT.OVERRIDE;
+  const bytes = new Uint8Array(LENGTH);
+  bytes.set([TYPE, LENGTH, 0, SCI.ISA_IRQ, SCI.GSI]);
+  new DataView(bytes.buffer).setUint16(8, LEVEL_ACTIVE_HIGH, true);
   return bytes;
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { FADT, FADT_FLAG, RSDP, TABLE_HEADER } from "../../arch/acpi.js";
+import { FADT, RSDP, TABLE_HEADER } from "../../arch/acpi.js";
 import { makeAcpiTables } from "./tables.js";
 
 const BASE = 0x1ffe_0000;
@@ -44,18 +44,24 @@ describe("ACPI tables", () => {
     for (const { bytes } of tables.values()) expect(sum(bytes)).toBe(0);
   });
 
-  it("describe a hardware-reduced machine that sleeps and resets by ports", () => {
+  it("describe power management by PM1a registers, and reset by a port", () => {
     const { view, bytes } = tables.get("FACP") as Table;
     expect(bytes).toHaveLength(276);
-    expect(view.getUint32(FADT.FLAGS, true) & FADT_FLAG.HW_REDUCED_ACPI).not.toBe(0);
-    const port = (offset: number) => [
+    const block = (offset: number) => [
       view.getUint8(offset),
       view.getUint8(offset + 1),
       view.getBigUint64(offset + 4, true),
     ];
-    expect(port(FADT.SLEEP_CONTROL_REG)).toEqual([1, 8, 0x600n]);
-    expect(port(FADT.SLEEP_STATUS_REG)).toEqual([1, 8, 0x601n]);
-    expect(port(FADT.RESET_REG)).toEqual([1, 8, 0xcf9n]);
+    expect(block(FADT.X_PM1A_EVT_BLK)).toEqual([1, 32, 0x600n]);
+    expect(block(FADT.X_PM1A_CNT_BLK)).toEqual([1, 16, 0x604n]);
+    expect(block(FADT.RESET_REG)).toEqual([1, 8, 0xcf9n]);
+    expect([view.getUint32(FADT.PM1A_EVT_BLK, true), view.getUint32(FADT.PM1A_CNT_BLK, true)]).toEqual([0x600, 0x604]);
+  });
+
+  it("have a FACS that is aligned to 64 bytes", () => {
+    const address = (tables.get("FACP") as Table).view.getUint32(FADT.FIRMWARE_CTRL, true);
+    expect(address % 64).toBe(0);
+    expect(String.fromCharCode(...whole.subarray(address - BASE, address - BASE + 4))).toBe("FACS");
   });
 
   it("list a local APIC per vCPU, the IOAPIC and the wakeup mailbox", () => {
@@ -70,12 +76,13 @@ describe("ACPI tables", () => {
       [0, 8, 0, 0, 1, 0, 0, 0],
       [0, 8, 1, 1, 1, 0, 0, 0],
       [1, 12, 0, 0, 0x00, 0x00, 0xc0, 0xfe, 0, 0, 0, 0],
+      [2, 10, 0, 9, 9, 0, 0, 0, 13, 0],
       [0x10, 16, 0, 0, 0, 0, 0, 0, 0x00, 0x00, 0xff, 0x1f, 0, 0, 0, 0],
     ]);
   });
 
   it("need no mailbox for one vCPU", () => {
     const { bytes } = walk(makeAcpiTables(BASE, { vcpus: 1, mailbox: undefined })).get("APIC") as Table;
-    expect(bytes).toHaveLength(TABLE_HEADER.SIZE + 8 + 8 + 12);
+    expect(bytes).toHaveLength(TABLE_HEADER.SIZE + 8 + 8 + 12 + 10);
   });
 });

@@ -1,4 +1,4 @@
-import { RSDP, TABLE_HEADER } from "../../arch/acpi.js";
+import { FACS, RSDP, TABLE_HEADER } from "../../arch/acpi.js";
 import { alignUp, ascii } from "../bytes.js";
 import { makeDsdt } from "./dsdt.js";
 import { makeFadt } from "./fadt.js";
@@ -12,20 +12,30 @@ const XSDT_REVISION = 1;
 export function makeAcpiTables(base: number, contents: MadtContents): Uint8Array {
   let next = base + alignUp(RSDP.SIZE, ALIGNMENT);
   const placed: { readonly address: number; readonly bytes: Uint8Array }[] = [];
-  const place = (bytes: Uint8Array): number => {
-    const address = next;
+  const place = (bytes: Uint8Array, alignment = ALIGNMENT): number => {
+    const address = alignUp(next, alignment);
     placed.push({ address, bytes });
-    next = alignUp(next + bytes.length, ALIGNMENT);
+    next = alignUp(address + bytes.length, ALIGNMENT);
     return address;
   };
+  const facs = place(makeFacs(), FACS.ALIGNMENT);
   const dsdt = place(makeDsdt());
-  const listed = [place(makeFadt(dsdt)), place(makeMadt(contents))];
+  const listed = [place(makeFadt(facs, dsdt)), place(makeMadt(contents))];
   const xsdt = place(makeXsdt(listed));
   placed.push({ address: base, bytes: makeRsdp(xsdt) });
 
   const whole = new Uint8Array(next - base);
   for (const { address, bytes } of placed) whole.set(bytes, address - base);
   return whole;
+}
+
+/** Nothing but its header: there is no sleeping state to wake from. */
+function makeFacs(): Uint8Array {
+  const bytes = new Uint8Array(FACS.SIZE);
+  bytes.set(ascii(FACS.SIGNATURE));
+  new DataView(bytes.buffer).setUint32(FACS.LENGTH, FACS.SIZE, true);
+  bytes[FACS.VERSION] = FACS.CURRENT_VERSION;
+  return bytes;
 }
 
 function makeXsdt(tables: readonly number[]): Uint8Array {

@@ -22,14 +22,21 @@ describe("ports", () => {
     ports.write(0x80, 1, 0);
   });
 
-  it("power off by the sleep control register, S5 only", () => {
+  it("power off by the PM1 control register, S5 only", () => {
     const { ports, log } = board();
-    ports.write(0x601, 1, 0x80);
-    ports.write(0x600, 1, (3 << 2) | 0x20);
-    ports.write(0x600, 1, 5 << 2);
+    ports.write(0x604, 2, (3 << 10) | 0x2000);
+    ports.write(0x604, 2, 5 << 10);
     expect(log).toEqual([]);
-    ports.write(0x600, 1, (5 << 2) | 0x20);
+    expect(ports.read(0x604, 2)).toBe(1);
+    ports.write(0x604, 2, (5 << 10) | 0x2000);
     expect(log).toEqual(["power-off"]);
+  });
+
+  it("have PM1 events that can be enabled and never happen", () => {
+    const { ports } = board();
+    ports.write(0x602, 2, 0x120);
+    ports.write(0x600, 2, 0xffff);
+    expect([ports.read(0x600, 2), ports.read(0x602, 2)]).toEqual([0, 0x120]);
   });
 
   it.each([

@@ -1,18 +1,20 @@
+import { PM1_CONTROL, PM1_EVENT } from "../../arch/acpi.js";
 import {
-  ACPI_SLEEP_CONTROL,
   CMOS,
   COM1,
   IOAPIC,
   KEYBOARD_CONTROLLER,
   PCI_CONFIG,
   PIT,
+  PM1A_CONTROL,
+  PM1A_EVENT,
   SYSTEM_CONTROL_B,
 } from "../ports.js";
 import { IoApic, type IoApicState, type MsiMessage } from "./io-apic.js";
 import { MmioBus } from "./mmio-bus.js";
 import { PciConfiguration } from "./pci-configuration.js";
 import { PortBus } from "./port-bus.js";
-import { ConstantPort, KeyboardReset, SleepControl } from "./power-control.js";
+import { ConstantPort, KeyboardReset, PowerManagement } from "./power-control.js";
 import { RealTimeClock } from "./real-time-clock.js";
 import { SerialPort, type SerialPortState } from "./serial-port.js";
 
@@ -33,6 +35,7 @@ export interface BoardState {
   readonly ioApic: IoApicState;
   readonly clockIndex: number;
   readonly pciAddress: number;
+  readonly pm1Enabled: number;
 }
 
 /**
@@ -50,6 +53,7 @@ export class Board {
   readonly ioApic: IoApic;
   readonly #clock: RealTimeClock;
   readonly #pci: PciConfiguration;
+  readonly #power: PowerManagement;
 
   constructor(wiring: BoardWiring) {
     const reset = () => wiring.reset();
@@ -65,7 +69,9 @@ export class Board {
     this.ports.attach(KEYBOARD_CONTROLLER.PORT, 1, new KeyboardReset(reset));
     this.ports.attach(CMOS.BASE, CMOS.LENGTH, this.#clock);
     this.ports.attach(COM1.BASE, COM1.LENGTH, this.serial);
-    this.ports.attach(ACPI_SLEEP_CONTROL, 2, new SleepControl(() => wiring.powerOff()));
+    this.#power = new PowerManagement(() => wiring.powerOff());
+    this.ports.attach(PM1A_EVENT, PM1_EVENT.LENGTH, this.#power);
+    this.ports.attach(PM1A_CONTROL, PM1_CONTROL.LENGTH, this.#power);
     this.ports.attach(PCI_CONFIG.BASE, PCI_CONFIG.LENGTH, this.#pci);
     this.mmio.attach(IOAPIC.BASE, IOAPIC.SIZE, this.ioApic);
   }
@@ -76,6 +82,7 @@ export class Board {
       ioApic: this.ioApic.state,
       clockIndex: this.#clock.state.index,
       pciAddress: this.#pci.state.address,
+      pm1Enabled: this.#power.state.enabled,
     };
   }
 }

@@ -1,19 +1,26 @@
-import { SLEEP, SLEEP_TYPE_S5 } from "../../arch/acpi.js";
-import { ACPI_SLEEP_CONTROL, KEYBOARD_CONTROLLER } from "../ports.js";
+import { PM1_CONTROL, PM1_EVENT, SLEEP_TYPE_S5 } from "../../arch/acpi.js";
+import { KEYBOARD_CONTROLLER, PM1A_CONTROL, PM1A_EVENT } from "../ports.js";
 import type { PortDevice } from "./port-bus.js";
 
-/** ACPI's sleep control and status registers, of which only S5 is known. */
-export class SleepControl implements PortDevice {
+/** ACPI's fixed power management: no event ever happens, and of the sleeping states only S5 is known. */
+export class PowerManagement implements PortDevice {
+  #enabled = 0;
+
   constructor(private readonly powerOff: () => void) {}
 
-  /** No wake status: the machine has not slept. */
-  readPort(_port: number, _size: number): number {
-    return 0;
+  readPort(port: number, _size: number): number {
+    if (port === PM1A_CONTROL) return PM1_CONTROL.SCI_EN;
+    return port === PM1A_EVENT + PM1_EVENT.ENABLE ? this.#enabled : 0;
   }
 
   writePort(port: number, _size: number, value: number): void {
-    if (port !== ACPI_SLEEP_CONTROL || !(value & SLEEP.ENABLE)) return;
-    if ((value & SLEEP.TYPE_MASK) >> SLEEP.TYPE_SHIFT === SLEEP_TYPE_S5) this.powerOff();
+    if (port === PM1A_EVENT + PM1_EVENT.ENABLE) this.#enabled = value & 0xffff;
+    if (port !== PM1A_CONTROL || !(value & PM1_CONTROL.SLP_EN)) return;
+    if ((value & PM1_CONTROL.SLP_TYP_MASK) >> PM1_CONTROL.SLP_TYP_SHIFT === SLEEP_TYPE_S5) this.powerOff();
+  }
+
+  get state(): { readonly enabled: number } {
+    return { enabled: this.#enabled };
   }
 }
 
