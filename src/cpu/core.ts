@@ -407,7 +407,7 @@ export class Core {
       hpa: Number(state.get(LOCAL.FAULT_HPA)),
       length,
       access,
-      keyId: state.get32(LOCAL.KEY_ID),
+      keyId: state.get(LOCAL.FAULT_GPA) & state.get(LOCAL.SHARED_MASK) ? 0 : state.get32(LOCAL.KEY_ID),
     };
   }
 

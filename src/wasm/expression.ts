@@ -50,7 +50,8 @@ export class I32 extends Expression {
 
   #binary(code: number, right: I32 | number, fold?: (a: number, b: number) => number): I32 {
     const other = typeof right === "number" ? i32(right) : right;
-    if (fold && this.constant !== undefined && other.constant !== undefined) return i32(fold(this.constant, other.constant));
+    if (fold && this.constant !== undefined && other.constant !== undefined)
+      return i32(fold(this.constant, other.constant));
     return new I32(apply(code, [this, other]));
   }
   add(b: I32 | number): I32 {
@@ -174,7 +175,8 @@ export class I64 extends Expression {
 
   #binary(code: number, right: I64 | bigint, fold?: (a: bigint, b: bigint) => bigint): I64 {
     const other = typeof right === "bigint" ? i64(right) : right;
-    if (fold && this.constant !== undefined && other.constant !== undefined) return i64(fold(this.constant, other.constant));
+    if (fold && this.constant !== undefined && other.constant !== undefined)
+      return i64(fold(this.constant, other.constant));
     return new I64(apply(code, [this, other]));
   }
   #compare(code: number, right: I64 | bigint): I32 {
@@ -330,52 +332,128 @@ export class F64 extends Expression {
 /** SIMD operations by name: opcode behind the 0xfd prefix (WebAssembly SIMD binary encoding). */
 const SIMD_BINARY = {
   swizzle: 14,
-  i8x16Eq: 35, i8x16GtS: 39,
-  i16x8Eq: 45, i16x8GtS: 49,
-  i32x4Eq: 55, i32x4GtS: 59,
-  i64x2Eq: 214, i64x2GtS: 217,
-  and: 78, andnot: 79, or: 80, xor: 81,
-  i8x16NarrowS: 101, i8x16NarrowU: 102,
-  i8x16Add: 110, i8x16AddSatS: 111, i8x16AddSatU: 112, i8x16Sub: 113, i8x16SubSatS: 114, i8x16SubSatU: 115,
-  i8x16MinS: 118, i8x16MinU: 119, i8x16MaxS: 120, i8x16MaxU: 121, i8x16AvgrU: 123,
-  i16x8NarrowS: 133, i16x8NarrowU: 134,
-  i16x8Add: 142, i16x8AddSatS: 143, i16x8AddSatU: 144, i16x8Sub: 145, i16x8SubSatS: 146, i16x8SubSatU: 147,
-  i16x8Mul: 149, i16x8MinS: 150, i16x8MinU: 151, i16x8MaxS: 152, i16x8MaxU: 153, i16x8AvgrU: 155,
+  i8x16Eq: 35,
+  i8x16GtS: 39,
+  i16x8Eq: 45,
+  i16x8GtS: 49,
+  i32x4Eq: 55,
+  i32x4GtS: 59,
+  i64x2Eq: 214,
+  i64x2GtS: 217,
+  and: 78,
+  andnot: 79,
+  or: 80,
+  xor: 81,
+  i8x16NarrowS: 101,
+  i8x16NarrowU: 102,
+  i8x16Add: 110,
+  i8x16AddSatS: 111,
+  i8x16AddSatU: 112,
+  i8x16Sub: 113,
+  i8x16SubSatS: 114,
+  i8x16SubSatU: 115,
+  i8x16MinS: 118,
+  i8x16MinU: 119,
+  i8x16MaxS: 120,
+  i8x16MaxU: 121,
+  i8x16AvgrU: 123,
+  i16x8NarrowS: 133,
+  i16x8NarrowU: 134,
+  i16x8Add: 142,
+  i16x8AddSatS: 143,
+  i16x8AddSatU: 144,
+  i16x8Sub: 145,
+  i16x8SubSatS: 146,
+  i16x8SubSatU: 147,
+  i16x8Mul: 149,
+  i16x8MinS: 150,
+  i16x8MinU: 151,
+  i16x8MaxS: 152,
+  i16x8MaxU: 153,
+  i16x8AvgrU: 155,
   i16x8Q15MulrSatS: 130,
-  i32x4Add: 174, i32x4Sub: 177, i32x4Mul: 181, i32x4MinS: 182, i32x4MinU: 183, i32x4MaxS: 184, i32x4MaxU: 185,
+  i32x4Add: 174,
+  i32x4Sub: 177,
+  i32x4Mul: 181,
+  i32x4MinS: 182,
+  i32x4MinU: 183,
+  i32x4MaxS: 184,
+  i32x4MaxU: 185,
   i32x4DotI16x8S: 186,
-  i64x2Add: 206, i64x2Sub: 209, i64x2Mul: 213,
-  i16x8ExtmulLowI8x16S: 156, i16x8ExtmulHighI8x16S: 157, i16x8ExtmulLowI8x16U: 158, i16x8ExtmulHighI8x16U: 159,
-  i32x4ExtmulLowI16x8S: 188, i32x4ExtmulHighI16x8S: 189, i32x4ExtmulLowI16x8U: 190, i32x4ExtmulHighI16x8U: 191,
-  i64x2ExtmulLowI32x4S: 220, i64x2ExtmulHighI32x4S: 221, i64x2ExtmulLowI32x4U: 222, i64x2ExtmulHighI32x4U: 223,
+  i64x2Add: 206,
+  i64x2Sub: 209,
+  i64x2Mul: 213,
+  i16x8ExtmulLowI8x16S: 156,
+  i16x8ExtmulHighI8x16S: 157,
+  i16x8ExtmulLowI8x16U: 158,
+  i16x8ExtmulHighI8x16U: 159,
+  i32x4ExtmulLowI16x8S: 188,
+  i32x4ExtmulHighI16x8S: 189,
+  i32x4ExtmulLowI16x8U: 190,
+  i32x4ExtmulHighI16x8U: 191,
+  i64x2ExtmulLowI32x4S: 220,
+  i64x2ExtmulHighI32x4S: 221,
+  i64x2ExtmulLowI32x4U: 222,
+  i64x2ExtmulHighI32x4U: 223,
 } as const;
 export type SimdBinary = keyof typeof SIMD_BINARY;
 
 const SIMD_UNARY = {
   not: 77,
-  i8x16Abs: 96, i8x16Neg: 97, i8x16Popcnt: 98,
-  i16x8Abs: 128, i16x8Neg: 129,
-  i16x8ExtendLowI8x16S: 135, i16x8ExtendHighI8x16S: 136, i16x8ExtendLowI8x16U: 137, i16x8ExtendHighI8x16U: 138,
-  i32x4Abs: 160, i32x4Neg: 161,
-  i32x4ExtendLowI16x8S: 167, i32x4ExtendHighI16x8S: 168, i32x4ExtendLowI16x8U: 169, i32x4ExtendHighI16x8U: 170,
-  i64x2Abs: 192, i64x2Neg: 193,
-  i64x2ExtendLowI32x4S: 199, i64x2ExtendHighI32x4S: 200, i64x2ExtendLowI32x4U: 201, i64x2ExtendHighI32x4U: 202,
-  i16x8ExtaddPairwiseI8x16S: 124, i16x8ExtaddPairwiseI8x16U: 125,
-  i32x4ExtaddPairwiseI16x8S: 126, i32x4ExtaddPairwiseI16x8U: 127,
+  i8x16Abs: 96,
+  i8x16Neg: 97,
+  i8x16Popcnt: 98,
+  i16x8Abs: 128,
+  i16x8Neg: 129,
+  i16x8ExtendLowI8x16S: 135,
+  i16x8ExtendHighI8x16S: 136,
+  i16x8ExtendLowI8x16U: 137,
+  i16x8ExtendHighI8x16U: 138,
+  i32x4Abs: 160,
+  i32x4Neg: 161,
+  i32x4ExtendLowI16x8S: 167,
+  i32x4ExtendHighI16x8S: 168,
+  i32x4ExtendLowI16x8U: 169,
+  i32x4ExtendHighI16x8U: 170,
+  i64x2Abs: 192,
+  i64x2Neg: 193,
+  i64x2ExtendLowI32x4S: 199,
+  i64x2ExtendHighI32x4S: 200,
+  i64x2ExtendLowI32x4U: 201,
+  i64x2ExtendHighI32x4U: 202,
+  i16x8ExtaddPairwiseI8x16S: 124,
+  i16x8ExtaddPairwiseI8x16U: 125,
+  i32x4ExtaddPairwiseI16x8S: 126,
+  i32x4ExtaddPairwiseI16x8U: 127,
 } as const;
 export type SimdUnary = keyof typeof SIMD_UNARY;
 
 const SIMD_SHIFT = {
-  i8x16Shl: 107, i8x16ShrS: 108, i8x16ShrU: 109,
-  i16x8Shl: 139, i16x8ShrS: 140, i16x8ShrU: 141,
-  i32x4Shl: 171, i32x4ShrS: 172, i32x4ShrU: 173,
-  i64x2Shl: 203, i64x2ShrS: 204, i64x2ShrU: 205,
+  i8x16Shl: 107,
+  i8x16ShrS: 108,
+  i8x16ShrU: 109,
+  i16x8Shl: 139,
+  i16x8ShrS: 140,
+  i16x8ShrU: 141,
+  i32x4Shl: 171,
+  i32x4ShrS: 172,
+  i32x4ShrU: 173,
+  i64x2Shl: 203,
+  i64x2ShrS: 204,
+  i64x2ShrU: 205,
 } as const;
 export type SimdShift = keyof typeof SIMD_SHIFT;
 
 const SIMD_TO_I32 = {
-  anyTrue: 83, i8x16AllTrue: 99, i8x16Bitmask: 100, i16x8AllTrue: 131, i16x8Bitmask: 132,
-  i32x4AllTrue: 163, i32x4Bitmask: 164, i64x2AllTrue: 195, i64x2Bitmask: 196,
+  anyTrue: 83,
+  i8x16AllTrue: 99,
+  i8x16Bitmask: 100,
+  i16x8AllTrue: 131,
+  i16x8Bitmask: 132,
+  i32x4AllTrue: 163,
+  i32x4Bitmask: 164,
+  i64x2AllTrue: 195,
+  i64x2Bitmask: 196,
 } as const;
 
 export class V128 extends Expression {
@@ -487,6 +565,8 @@ export const store = {
 
 /** memory.fill and memory.copy. */
 export const bulk = {
-  fill: (at: I32, value: I32, length: I32): Emit => apply(prefixed(0xfc, 11), [at, value, length], (out) => out.byte(0)),
-  copy: (to: I32, from: I32, length: I32): Emit => apply(prefixed(0xfc, 10), [to, from, length], (out) => out.raw([0, 0])),
+  fill: (at: I32, value: I32, length: I32): Emit =>
+    apply(prefixed(0xfc, 11), [at, value, length], (out) => out.byte(0)),
+  copy: (to: I32, from: I32, length: I32): Emit =>
+    apply(prefixed(0xfc, 10), [to, from, length], (out) => out.raw([0, 0])),
 };

@@ -25,7 +25,10 @@ export interface Label {
 }
 
 /** A function that can be called before it is defined. */
-export interface FunctionReference<P extends readonly ValueType[] = readonly ValueType[], R extends ValueType | null = ValueType | null> {
+export interface FunctionReference<
+  P extends readonly ValueType[] = readonly ValueType[],
+  R extends ValueType | null = ValueType | null,
+> {
   readonly index: number;
   readonly parameters: P;
   readonly result: R;
@@ -166,7 +169,10 @@ export class FunctionBuilder {
   }
 
   /** A call as an expression. */
-  call<R extends ValueType>(target: FunctionReference<readonly ValueType[], R>, ...operands: Expression[]): ExpressionOf[R] {
+  call<R extends ValueType>(
+    target: FunctionReference<readonly ValueType[], R>,
+    ...operands: Expression[]
+  ): ExpressionOf[R] {
     if (target.result === null) throw new Error("a call without result is a statement: callStatement");
     return new MAKE[target.result]((out) => this.#call(out, target, operands)) as ExpressionOf[R];
   }
@@ -180,7 +186,8 @@ export class FunctionBuilder {
   #call(out: ByteWriter, target: FunctionReference, operands: readonly Expression[]): void {
     if (operands.length !== target.parameters.length) throw new Error("wrong number of operands");
     operands.forEach((operand, n) => {
-      if (operand.type !== target.parameters[n]) throw new Error(`operand ${n} is ${operand.type}, not ${target.parameters[n]}`);
+      if (operand.type !== target.parameters[n])
+        throw new Error(`operand ${n} is ${operand.type}, not ${target.parameters[n]}`);
       operand.emit(out);
     });
     out.byte(0x10);

@@ -17,7 +17,9 @@ export class ModuleBuilder {
   #elements: readonly FunctionReference[] = [];
 
   /** @param memory what the imported memory is: shared or not. Limits are in 64 KiB pages. */
-  constructor(readonly memory: { readonly shared: boolean; readonly initialPages: number; readonly maximumPages: number }) {}
+  constructor(
+    readonly memory: { readonly shared: boolean; readonly initialPages: number; readonly maximumPages: number },
+  ) {}
 
   /** Index of a function type. */
   type(parameters: readonly ValueType[], result: ValueType | null): number {
@@ -26,7 +28,10 @@ export class ModuleBuilder {
     return found >= 0 ? found : this.#types.push(key) - 1;
   }
 
-  declare<const P extends readonly ValueType[], const R extends ValueType | null>(parameters: P, result: R): FunctionReference<P, R> {
+  declare<const P extends readonly ValueType[], const R extends ValueType | null>(
+    parameters: P,
+    result: R,
+  ): FunctionReference<P, R> {
     const index = this.#definitions.push({ typeIndex: this.type(parameters, result), code: null }) - 1;
     return { index, parameters, result };
   }
