@@ -1,4 +1,4 @@
-import type { GuestCpu } from "../cpu/guest-cpu.js";
+import type { GuestControls } from "../cpu/guest-cpu.js";
 import type { SeamContext, SeamMemory } from "../platform/seam.js";
 import { Pamt } from "./memory/pamt.js";
 import { SeptWalk } from "./memory/sept.js";
@@ -20,8 +20,11 @@ export interface ModuleOptions {
 export interface ModuleShared {
   /** Replaced as a whole when a snapshot is restored. */
   state: ModuleState;
-  /** vCPU whose controls and translations each guest processor holds; forgotten when they may be stale. */
-  loaded: WeakMap<GuestCpu, { readonly vcpu: number }>;
+  /**
+   * vCPU whose controls and translations each core holds, by the core's controls (logical processors may share a core);
+   * forgotten when they may be stale.
+   */
+  loaded: WeakMap<GuestControls, { readonly vcpu: number }>;
 }
 
 /**

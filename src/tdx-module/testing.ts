@@ -122,7 +122,7 @@ export class FakeGuest implements GuestCpu {
     xfam: 0n,
   };
   readonly entryEvent: EntryEvent = { interruptionInfo: 0, errorCode: 0, instructionLength: 0 };
-  flushes = 0;
+  readonly counters = { flushes: 0 };
 
   constructor(private readonly memory: FakeMemory) {}
 
@@ -135,8 +135,11 @@ export class FakeGuest implements GuestCpu {
   clear(): void {
     this.state.block().fill(0);
   }
+  get flushes(): number {
+    return this.counters.flushes;
+  }
   flushTlb(): void {
-    this.flushes++;
+    this.counters.flushes++;
   }
 }
 
@@ -199,7 +202,8 @@ export class FakePlatform implements SeamContext {
     id = 0,
   ) {
     this.memory = machine.memory;
-    this.guest = machine.guest;
+    // Logical processors share one core, as they do on the real platform, through objects of their own.
+    this.guest = Object.create(machine.guest) as FakeGuest;
     const perPackage = machine.logicalProcessors / machine.packages;
     this.lp = { id, package: Math.floor(id / perPackage), x2apicId: id };
     this.platform = {

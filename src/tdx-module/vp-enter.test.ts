@@ -64,6 +64,27 @@ describe("checks of TDH.VP.ENTER, each before the next", () => {
     expect(host.must(TDH.VP_RD, { RCX: td.vcpus[0] as number, RDX: VP_FIELD.ASSOC_LPID })[GPR.R8]).toBe(1n);
   });
 
+  it("loads controls anew when another vCPU has used the core, on whatever LP", () => {
+    const host = new TestHost({}, 1, 2).bringUp();
+    const td = host.runnableTd({}, 2);
+    host.must(TDH.VP_FLUSH, { RCX: td.vcpus[1] as number });
+    for (const i of [0, 1, 0, 1]) {
+      host.lp = host.lps[i] as never;
+      const { flushes } = host.machine.guest;
+      td.enter(
+        [
+          ({ guest: { controls } }) => {
+            expect(controls.veInfo).toBe(td.vcpus[i]);
+            return INTERRUPT;
+          },
+        ],
+        {},
+        i,
+      );
+      expect(host.machine.guest.flushes).toBe(flushes + 1);
+    }
+  });
+
   it("looks at the flags, TSC_ADJUST, the TSC and MONITOR last", () => {
     const host = new TestHost().bringUp();
     const cpuid = new Array<number>(48).fill(0);

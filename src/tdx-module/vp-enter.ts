@@ -107,10 +107,10 @@ export class VpEnter {
     tdvps.set(TDVPS.VCPU_EPOCH, epoch);
     tdvps.set(TDVPS.STATE, VCPU_STATE.ACTIVE);
     const { loaded } = call.shared;
-    if (loaded.get(guest)?.vcpu !== vcpu.pa) {
+    if (loaded.get(guest.controls)?.vcpu !== vcpu.pa) {
       this.#loadControls();
       guest.flushTlb();
-      loaded.set(guest, { vcpu: vcpu.pa });
+      loaded.set(guest.controls, { vcpu: vcpu.pa });
     } else if (stale) {
       guest.flushTlb();
     }
