@@ -12,7 +12,7 @@ function board() {
     reset: () => log.push("reset"),
     seconds: () => Date.UTC(2026, 10, 24, 13, 5, 59.9) / 1000,
   });
-  return { ...made, ports: made.ports, mmio: made.mmio, serial: made.serial, log, messages };
+  return { made, ports: made.ports, mmio: made.mmio, serial: made.serial, log, messages };
 }
 
 describe("ports", () => {
@@ -81,6 +81,25 @@ describe("ports", () => {
     expect(register(6)).toBe(3);
     expect(register(0x0a) & 0x80).toBe(0);
     expect(register(0x0d)).toBe(0x80);
+  });
+});
+
+describe("state", () => {
+  it("is a value that another board can go on from", () => {
+    const { made: first } = board();
+    first.ports.write(0x70, 1, 0x0d);
+    first.ports.write(0xcf8, 4, 0x8000_0008);
+    first.ports.write(0x602, 2, 1);
+    first.ports.write(0x3fc, 1, 0x08);
+    first.ports.write(0x3f9, 1, 0x01);
+    first.serial.receive(0x61);
+    const { state } = first;
+    const { made: second } = board();
+    expect(second.state).not.toEqual(state);
+    second.restore(JSON.parse(JSON.stringify(state)));
+    expect(second.state).toEqual(state);
+    expect(second.ports.read(0x3f8, 1)).toBe(0x61);
+    expect(second.ports.read(0xcfc, 4)).toBe(0x0600_0000);
   });
 });
 

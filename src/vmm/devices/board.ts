@@ -30,6 +30,7 @@ export interface BoardWiring {
   seconds(): number;
 }
 
+/** The board as a value. */
 export interface BoardState {
   readonly serial: SerialPortState;
   readonly ioApic: IoApicState;
@@ -84,5 +85,14 @@ export class Board {
       pciAddress: this.#pci.state.address,
       pm1Enabled: this.#power.state.enabled,
     };
+  }
+
+  /** Puts every device into a state that `state` gave. */
+  restore({ serial, ioApic, clockIndex, pciAddress, pm1Enabled }: BoardState): void {
+    this.serial.restore(serial);
+    this.ioApic.restore(ioApic);
+    this.#clock.restore({ index: clockIndex });
+    this.#pci.restore({ address: pciAddress });
+    this.#power.restore({ enabled: pm1Enabled });
   }
 }

@@ -33,6 +33,7 @@ export interface IoApicState {
   readonly id: number;
   readonly low: readonly number[];
   readonly high: readonly number[];
+  readonly level: readonly boolean[];
   readonly waiting: readonly boolean[];
 }
 
@@ -45,9 +46,9 @@ export class IoApic implements MmioDevice {
   #id: number = IOAPIC.ID;
   readonly #low = new Uint32Array(IOAPIC.PINS).fill(ENTRY.MASKED);
   readonly #high = new Uint32Array(IOAPIC.PINS);
-  readonly #level: boolean[] = new Array(IOAPIC.PINS).fill(false);
+  #level: boolean[] = new Array(IOAPIC.PINS).fill(false);
   /** A line has risen while its entry was masked. */
-  readonly #waiting: boolean[] = new Array(IOAPIC.PINS).fill(false);
+  #waiting: boolean[] = new Array(IOAPIC.PINS).fill(false);
 
   constructor(private readonly send: (message: MsiMessage) => void) {}
 
@@ -95,8 +96,19 @@ export class IoApic implements MmioDevice {
       id: this.#id,
       low: [...this.#low],
       high: [...this.#high],
+      level: [...this.#level],
       waiting: [...this.#waiting],
     };
+  }
+
+  /** Puts the IOAPIC into a state that `state` gave; nothing is sent. */
+  restore(state: IoApicState): void {
+    this.#select = state.select;
+    this.#id = state.id;
+    this.#low.set(state.low);
+    this.#high.set(state.high);
+    this.#level = [...state.level];
+    this.#waiting = [...state.waiting];
   }
 
   #deliver(pin: number): void {

@@ -33,6 +33,10 @@ export class PciConfiguration implements PortDevice {
     return { address: this.#address };
   }
 
+  restore(state: { readonly address: number }): void {
+    this.#address = state.address;
+  }
+
   #data(): number {
     if (!(this.#address & ENABLE)) return 0xffff_ffff;
     if (this.#address & BUS_DEVICE_FUNCTION) return 0xffff_ffff;

@@ -22,6 +22,10 @@ export class PowerManagement implements PortDevice {
   get state(): { readonly enabled: number } {
     return { enabled: this.#enabled };
   }
+
+  restore(state: { readonly enabled: number }): void {
+    this.#enabled = state.enabled;
+  }
 }
 
 /** The keyboard controller's command port: nothing but the reset line is there. */

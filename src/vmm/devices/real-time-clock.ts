@@ -42,6 +42,10 @@ export class RealTimeClock implements PortDevice {
     return { index: this.#index };
   }
 
+  restore(state: { readonly index: number }): void {
+    this.#index = state.index;
+  }
+
   #read(): number {
     const now = new Date(Math.floor(this.seconds()) * 1000);
     switch (this.#index) {

@@ -28,6 +28,7 @@ export interface SerialPortState {
   readonly divisor: number;
   readonly overrun: boolean;
   readonly transmitterInterrupt: boolean;
+  readonly level: boolean;
 }
 
 /** What a serial port is wired to. */
@@ -92,7 +93,22 @@ export class SerialPort implements PortDevice {
       divisor: this.#divisor,
       overrun: this.#overrun,
       transmitterInterrupt: this.#transmitterInterrupt,
+      level: this.#level,
     };
+  }
+
+  /** Puts the port into a state that `state` gave; its wires are left as they are. */
+  restore(state: SerialPortState): void {
+    this.#received = [...state.received];
+    this.#ier = state.ier;
+    this.#fcr = state.fcr;
+    this.#lcr = state.lcr;
+    this.#mcr = state.mcr;
+    this.#scratch = state.scratch;
+    this.#divisor = state.divisor;
+    this.#overrun = state.overrun;
+    this.#transmitterInterrupt = state.transmitterInterrupt;
+    this.#level = state.level;
   }
 
   #read(register: number): number {
