@@ -1,5 +1,6 @@
 import { hmac } from "@noble/hashes/hmac.js";
 import { _SHA384, sha256, sha384 } from "@noble/hashes/sha2.js";
+import { Sha512Blocks } from "./sha512-blocks.js";
 import type { Td } from "./structures/td.js";
 import { TDCS } from "./structures/tdcs.js";
 
@@ -11,7 +12,7 @@ export const reportMac = (key: Uint8Array, bytes: Uint8Array): Uint8Array => hma
 
 const WORDS = 8;
 
-/** SHA-384 whose state can leave and come back at block boundaries: all that MRTD hashes comes in whole blocks. */
+/** SHA-384 whose state can leave and come back at block boundaries. */
 class ResumableHash extends _SHA384 {
   resume(td: Td): void {
     const words: number[] = [];
@@ -41,13 +42,17 @@ export function beginMrtd(td: Td): void {
   new ResumableHash().save(td);
 }
 
-const hash = new ResumableHash();
+let blockHash: Sha512Blocks | undefined;
 
-/** Hashes whole blocks (128 bytes each) into a TD's MRTD. */
+/** Hashes whole blocks (128 bytes each) into a TD's MRTD: all that comes before its end is whole blocks. */
 export function extendMrtd(td: Td, blocks: Uint8Array): void {
-  hash.resume(td);
-  hash.update(blocks);
-  hash.save(td);
+  blockHash ??= new Sha512Blocks();
+  const { memory } = td.tdcs;
+  const at = td.tdcs.address(TDCS.MRTD_STATE, 0);
+  for (let i = 0; i < WORDS; i++) blockHash.state[i] = memory.read64(at + i * 8, td.hkid);
+  blockHash.update(blocks);
+  for (let i = 0; i < WORDS; i++) memory.write64(at + i * 8, blockHash.state[i] as bigint, td.hkid);
+  td.tdcs.set(TDCS.MRTD_LENGTH, td.tdcs.get(TDCS.MRTD_LENGTH) + blocks.length);
 }
 
 /** Completes a TD's MRTD. */

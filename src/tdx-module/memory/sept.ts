@@ -7,7 +7,8 @@ import { FREE_HIGH, FREE_LOW, highOf, hpaOf, lowOf, SEPT, stateOf } from "./sept
 export const SEPT_ENTRIES = 512;
 
 /** Bytes that an entry of a level maps. */
-export const levelSize = (level: number): number => 2 ** (12 + 9 * level);
+export const levelSize = (level: number): number => LEVEL_SIZES[level] as number;
+const LEVEL_SIZES: readonly number[] = [12, 21, 30, 39, 48, 57].map((shift) => 2 ** shift);
 
 /** A walk of a TD's Secure EPT, and the entry at which it ended. */
 export class SeptWalk {
