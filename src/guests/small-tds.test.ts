@@ -19,7 +19,7 @@ describe("a small TD writes what it should, ends as it should, and gives all its
     const { machine, text } = run(td);
     const { end } = machine;
     expect({ text: text(), outcome: end?.outcome }, end?.message).toEqual({ text: td.console, outcome: td.outcome });
-    const { private: pages, returned, leaked, withheld } = machine.td.vm.destroy();
+    const { private: pages, returned, leaked, withheld } = machine.teardown();
     expect({ returned, leaked, withheld }).toEqual({ returned: pages, leaked: 0, withheld: [] });
   });
 });
@@ -27,7 +27,7 @@ describe("a small TD writes what it should, ends as it should, and gives all its
 describe("input", () => {
   it("wakes a sleeping guest through the serial port's interrupt", () => {
     const { machine, text } = run(findSmallTd("echo") as SmallTd, "hi!q");
-    machine.td.vm.destroy();
+    machine.teardown();
     expect(text()).toBe("type, q ends\nhi!q\n");
     expect(machine.end?.outcome).toBe("power-off");
   });
@@ -36,7 +36,7 @@ describe("input", () => {
 describe("a guest's report", () => {
   it("is told with its code and text", () => {
     const { machine } = run(findSmallTd("fatal-error") as SmallTd);
-    machine.td.vm.destroy();
+    machine.teardown();
     expect(machine.end?.message).toBe('the guest reported a fatal error, code 42: "this guest has given up"');
   });
 });

@@ -22,7 +22,7 @@ function computeUnderSmis(every: number, filter: boolean) {
   if (every > 0) strike(every);
   runToEnd(system, started);
   const { exitCounts } = started.machine.td.vm;
-  started.machine.td.vm.destroy();
+  started.machine.teardown();
   return {
     text: started.text(),
     retired: platform.core.retired,
@@ -69,7 +69,7 @@ describe("a memory error", () => {
     expect(machine.end?.outcome).toBe("td-fatal");
     expect(machine.end?.kvmExit).toMatchObject({ name: "KVM_EXIT_INTERNAL_ERROR", suberror: 4 });
     expect(machine.end?.kvmExit?.data?.[0]).toBe(0x6000_0005_0000_0006n);
-    const { private: pages, returned, withheld, leaked } = machine.td.vm.destroy();
+    const { private: pages, returned, withheld, leaked } = machine.teardown();
     expect({ returned, withheld, leaked }).toEqual({ returned: pages - 1, withheld: [struck], leaked: 0 });
   });
 });
@@ -82,7 +82,7 @@ describe("a pause", () => {
     platform.boundaries.at(123_456, () => machine.pause());
     expect(machine.step(1_000_000)).toEqual({ kind: "budget" });
     expect(platform.core.retired).toBe(123_456);
-    const { private: pages, returned } = machine.td.vm.destroy();
+    const { private: pages, returned } = machine.teardown();
     expect(returned).toBe(pages);
   });
 });

@@ -16,6 +16,7 @@ import { XFAM } from "../arch/tdx-cpuid.js";
 import type { KvmCpuidEntry2 } from "../host/kvm/cpuid.js";
 import type { Kvm } from "../host/kvm/kvm.js";
 import type { KvmTdxCapabilities } from "../host/kvm/tdx/td-params.js";
+import type { TeardownReport } from "../host/kvm/tdx/vm-teardown.js";
 import type { Vcpu } from "../host/kvm/vcpu.js";
 import type { Vm } from "../host/kvm/vm.js";
 import type { GuestMemfd } from "../host/mm/guest-memfd.js";
@@ -63,19 +64,27 @@ export interface LaunchedTd {
  */
 export function launchTd(kvm: Kvm, memory: ProcessMemory, image: TdImage, vcpuCount: number): LaunchedTd {
   const vm = succeed("KVM_CREATE_VM", kvm.createVm(KVM_X86_TDX_VM));
+  const slots: Slot[] = [];
   try {
     setCapabilities(vm, vcpuCount);
     initVm(vm, vcpuCount);
-    const slots = image.memory.map(({ gpa, size }, index) => addSlot(vm, memory, index, gpa, size));
+    for (const { gpa, size } of image.memory) slots.push(addSlot(vm, memory, slots.length, gpa, size));
     const vcpus = Array.from({ length: vcpuCount }, (_, index) => addVcpu(vm, index));
     for (const region of image.regions) addRegion(vcpus[0] as Vcpu, memory, region);
     succeed("KVM_TDX_FINALIZE_VM", vm.memoryEncryptOp({ id: KVM_TDX.FINALIZE_VM }));
     for (const { gpa, size } of image.preFault) preFault(vcpus[0] as Vcpu, gpa, size);
     return { vm, vcpus, slots };
   } catch (error) {
-    vm.destroy();
+    closeTd(vm, slots, memory);
     throw error;
   }
+}
+
+/** Closes the VM and unmaps its shared memory; tells where the TD's pages went. */
+export function closeTd(vm: Vm, slots: readonly Slot[], memory: ProcessMemory): TeardownReport {
+  const report = vm.destroy();
+  for (const { hva, size } of slots) memory.munmap(hva, size);
+  return report;
 }
 
 function setCapabilities(vm: Vm, vcpus: number): void {
@@ -160,11 +169,14 @@ function readTdCpuid(vcpu: Vcpu): readonly KvmCpuidEntry2[] {
 function addRegion(vcpu: Vcpu, memory: ProcessMemory, { gpa, bytes }: MeasuredRegion): void {
   const nrPages = Math.ceil(bytes.length / PAGE_SIZE);
   const sourceAddr = memory.mmap(nrPages * PAGE_SIZE);
-  memory.write(sourceAddr, bytes);
-  const data = { sourceAddr, gpa, nrPages };
-  const command = { id: KVM_TDX.INIT_MEM_REGION, flags: KVM_TDX_MEASURE_MEMORY_REGION, data };
-  succeed("KVM_TDX_INIT_MEM_REGION", vcpu.memoryEncryptOp(command));
-  memory.munmap(sourceAddr, nrPages * PAGE_SIZE);
+  try {
+    memory.write(sourceAddr, bytes);
+    const data = { sourceAddr, gpa, nrPages };
+    const command = { id: KVM_TDX.INIT_MEM_REGION, flags: KVM_TDX_MEASURE_MEMORY_REGION, data };
+    succeed("KVM_TDX_INIT_MEM_REGION", vcpu.memoryEncryptOp(command));
+  } finally {
+    memory.munmap(sourceAddr, nrPages * PAGE_SIZE);
+  }
 }
 
 function preFault(vcpu: Vcpu, gpa: number, size: number): void {

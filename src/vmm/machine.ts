@@ -1,6 +1,7 @@
 import { ERRNO } from "../arch/errno.js";
 import type { HostKernel } from "../host/kernel.js";
 import type { Kvm } from "../host/kvm/kvm.js";
+import type { TeardownReport } from "../host/kvm/tdx/vm-teardown.js";
 import type { Vcpu } from "../host/kvm/vcpu.js";
 import { HostPanic } from "../host/mce/host-panic.js";
 import { ProcessorShutdown } from "../platform/faults.js";
@@ -8,7 +9,7 @@ import type { Platform } from "../platform/platform.js";
 import { Board } from "./devices/board.js";
 import type { End } from "./end.js";
 import { type ExitContext, handleExit, handleRunError } from "./exit-handlers.js";
-import { type LaunchedTd, launchTd } from "./launch.js";
+import { closeTd, type LaunchedTd, launchTd } from "./launch.js";
 import type { TdImage } from "./td-image.js";
 import { VmmError } from "./vmm-error.js";
 
@@ -57,6 +58,7 @@ export class TdMachine {
   #idle = false;
   #end: End | undefined;
   #signal: string | undefined;
+  #teardown: TeardownReport | undefined;
 
   constructor(system: System, config: TdMachineConfig) {
     this.#system = system;
@@ -134,6 +136,12 @@ export class TdMachine {
    */
   pause(): never {
     throw new Pause("paused");
+  }
+
+  /** Closes the VM, as the end of its process does, and tells where the TD's pages went. */
+  teardown(): TeardownReport {
+    this.#teardown ??= closeTd(this.td.vm, this.td.slots, this.#system.kernel.userMemory);
+    return this.#teardown;
   }
 
   #run(): Step {
