@@ -102,6 +102,8 @@ export class Core {
   readonly executor: Executor;
   readonly #environment: CpuEnvironment;
   #guest = false;
+  /** What the address spaces in force were made of. */
+  #entered: { readonly keyId: number; readonly septRoot: number; readonly sharedRoot: number } | null = null;
   #exit: VmExit = newExit();
   /** Where RIP will be if the instruction of the last exit gets carried out, else null. */
   #exitNext: bigint | null = null;
@@ -153,19 +155,18 @@ export class Core {
   applyControls(): void {
     const { state, controls } = this;
     this.#guest = true;
-    const shared = 2 ** (controls.gpaw - 1);
+    const { keyId, septRoot, sharedRoot, gpaw } = controls;
+    const entered = this.#entered;
     const changed =
-      state.get32(LOCAL.EPT_ENABLED) === 0 ||
-      state.get32(LOCAL.KEY_ID) !== controls.keyId ||
-      Number(state.get(LOCAL.SEPT_ROOT)) !== controls.septRoot ||
-      Number(state.get(LOCAL.SHARED_ROOT)) !== controls.sharedRoot;
+      entered === null || entered.keyId !== keyId || entered.septRoot !== septRoot || entered.sharedRoot !== sharedRoot;
     if (changed) {
+      this.#entered = { keyId, septRoot, sharedRoot };
       state.set32(LOCAL.EPT_ENABLED, 1);
       state.set32(LOCAL.KEY_ID, controls.keyId);
       state.set(LOCAL.SEPT_ROOT, BigInt(controls.septRoot));
       state.set(LOCAL.SHARED_ROOT, BigInt(controls.sharedRoot));
-      state.set(LOCAL.SHARED_MASK, BigInt(shared));
-      state.set32(LOCAL.EPT_LEVELS, controls.gpaw === 52 ? 5 : 4);
+      state.set(LOCAL.SHARED_MASK, BigInt(2 ** (gpaw - 1)));
+      state.set32(LOCAL.EPT_LEVELS, gpaw === 52 ? 5 : 4);
       this.executor.flushAll();
     }
   }

@@ -32,6 +32,9 @@ export class CodeCache {
   readonly #view: DataView;
   #nextIndex: number = INDEX_ARENA.BASE;
   #nextRecord: number = RECORD_ARENA.BASE;
+  /** Behind these addresses the arenas have never been used and are zero. */
+  #indexesUsed: number = INDEX_ARENA.BASE;
+  #recordsUsed: number = RECORD_ARENA.BASE;
   /** Page numbers with an index, per table. */
   readonly #pages: number[] = [];
   /** System instructions by record. */
@@ -78,7 +81,8 @@ export class CodeCache {
     if (found) return found;
     const index = this.#nextIndex;
     this.#nextIndex += INDEX_ARENA.SIZE;
-    this.#bytes.fill(0, index, index + INDEX_ARENA.SIZE);
+    if (index < this.#indexesUsed) this.#bytes.fill(0, index, index + INDEX_ARENA.SIZE);
+    else this.#indexesUsed = this.#nextIndex;
     this.#view.setUint32(slot, index, true);
     this.#pages.push(page);
     const meta = PAGE_META.BASE + page * 4;
@@ -93,7 +97,8 @@ export class CodeCache {
   #newRecord(): number {
     const record = this.#nextRecord;
     this.#nextRecord += RECORD_SIZE;
-    for (let at = record; at < record + RECORD_SIZE; at += 4) this.#view.setUint32(at, 0, true);
+    if (record >= this.#recordsUsed) this.#recordsUsed = this.#nextRecord;
+    else for (let at = record; at < this.#nextRecord; at += 4) this.#view.setUint32(at, 0, true);
     return record;
   }
 
