@@ -3,6 +3,7 @@ import { TDX_STATUS } from "../arch/tdx-status.js";
 import { GPR } from "../platform/seam.js";
 import type { Call } from "./call.js";
 import { fail } from "./failure.js";
+import { levelSize } from "./memory/sept.js";
 import { architecturalHigh, architecturalLow, septState } from "./memory/sept-entry.js";
 import { TDCS } from "./structures/tdcs.js";
 import { MIN_TDCX, TDR } from "./structures/tdr.js";
@@ -93,7 +94,7 @@ export function gpaAndLevel(call: Call, lowest: number, highest: number): void {
   const gpa = high * 0x1_0000_0000 + ((low & ~0xfff) >>> 0);
   const { td } = call;
   if ((low & 0xff8) !== 0 || high >= 1 << 20 || level < lowest || level > Math.min(highest, td.topLevel)) invalidRcx();
-  if (gpa % 2 ** (12 + 9 * level) !== 0 || !isPrivate(call, gpa)) invalidRcx();
+  if (gpa % levelSize(level) !== 0 || !isPrivate(call, gpa)) invalidRcx();
   call.gpa = gpa;
   call.level = level;
 }

@@ -132,7 +132,7 @@ export class Sha512Blocks {
     this.state = new BigUint64Array(memory.buffer, AT.STATE, WORDS);
     this.#bytes = new Uint8Array(memory.buffer);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(generate()), { m: { m: memory } });
-    this.#compress = instance.exports["compress"] as (blocks: number) => void;
+    this.#compress = instance.exports.compress as (blocks: number) => void;
     new BigUint64Array(memory.buffer, AT.CONSTANTS, ROUNDS).set(roundConstants());
   }
 

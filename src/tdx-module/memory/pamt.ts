@@ -9,7 +9,8 @@ import type { ModuleState, Tdmr } from "../state.js";
  * Locks are always free: SEAMCALLs do not run at the same time.
  */
 
-const SHIFT = [12, 21, 30] as const;
+/** Bytes that an entry of each page size covers. */
+const COVERS = [0x1000, 0x20_0000, 0x4000_0000] as const;
 const TYPE = 2;
 const OWNER_LOW = 3;
 const OWNER_HIGH = 4;
@@ -45,7 +46,7 @@ export class Pamt {
 
   address(tdmr: Tdmr, hpa: number, size: number): number {
     const array = size === PAGE_SIZE.P4K ? tdmr.pamt4k : size === PAGE_SIZE.P2M ? tdmr.pamt2m : tdmr.pamt1g;
-    return array + Math.floor((hpa - tdmr.base) / 2 ** (SHIFT[size] as number)) * PAMT_ENTRY_SIZE;
+    return array + Math.floor((hpa - tdmr.base) / (COVERS[size] as number)) * PAMT_ENTRY_SIZE;
   }
 
   /** Finds the entry that says who has this page. False: the page is not TD memory. */

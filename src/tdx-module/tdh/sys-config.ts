@@ -11,8 +11,6 @@ const GIB = 2 ** 30;
 const PAGE = 0x1000;
 /** Memory whose PAMT one call of TDH.SYS.TDMR.INIT makes: 1024 small pages. */
 const INIT_STEP = 1024 * PAGE;
-/** PAMT entries are made in whole cache lines. */
-const LINE = 64;
 
 /** TDH.SYS.CONFIG: takes over the TDMRs and the global KeyID. */
 export function sysConfig(call: Call): bigint {
@@ -70,11 +68,13 @@ function makeEntries(call: Call, tdmr: Tdmr, offset: number): void {
   const { memory, pamt, state } = call;
   const from = tdmr.base + offset;
   memory.fill(pamt.address(tdmr, from, PAGE_SIZE.P4K), (INIT_STEP / PAGE) * PAMT_ENTRY_SIZE, 0, state.globalKeyId);
-  // A line of the sparser arrays is made when its first entry is due.
-  for (const size of [PAGE_SIZE.P2M, PAGE_SIZE.P1G]) {
-    const entry = pamt.address(tdmr, from, size);
-    const first = offset % ((LINE / PAMT_ENTRY_SIZE) * 2 ** (size === PAGE_SIZE.P2M ? 21 : 30)) === 0;
-    if (first) memory.fill(entry, LINE, 0, state.globalKeyId);
+  // The sparser arrays are made a page at a time, when the first entry of a page is due.
+  for (const [size, covers] of [
+    [PAGE_SIZE.P2M, 2 ** 21],
+    [PAGE_SIZE.P1G, GIB],
+  ] as const) {
+    const due = offset % ((PAGE / PAMT_ENTRY_SIZE) * covers) === 0;
+    if (due) memory.fill(pamt.address(tdmr, from, size), PAGE, 0, state.globalKeyId);
   }
   for (const area of tdmr.reserved) {
     const begin = Math.max(area.offset, offset);
