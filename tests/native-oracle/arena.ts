@@ -69,4 +69,15 @@ export const RESULT = {
 
 /** Bytes of an FXSAVE image that mean something: behind the last XMM register there is nothing. */
 export const FX_BYTES = 416;
-export const FX = { FCW: 0, FSW: 2, FTW: 4, FOP: 6, FIP: 8, FDP: 16, MXCSR: 24, MXCSR_MASK: 28, ST: 32, XMM: 160 } as const;
+export const FX = {
+  FCW: 0,
+  FSW: 2,
+  FTW: 4,
+  FOP: 6,
+  FIP: 8,
+  FDP: 16,
+  MXCSR: 24,
+  MXCSR_MASK: 28,
+  ST: 32,
+  XMM: 160,
+} as const;

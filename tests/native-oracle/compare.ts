@@ -12,7 +12,24 @@ const HAS_ERROR_CODE = new Set([10, 11, 12, 13, 14, 17]);
 const FLAGS_COMPARED = 0x7fd5n;
 /** End of what a program may map under Linux. */
 const LINUX_TOP = 0x7fff_ffff_f000n;
-const GPR_NAMES = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+const GPR_NAMES = [
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+];
 
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
@@ -40,7 +57,14 @@ function endingText(ending: Ending): string {
 }
 
 /** Everything in which our machine differs from the real CPU, a line each. */
-export function differences(one: Generated, record: Uint8Array, native: Uint8Array, ours: Uint8Array, ending: Ending, ignored: Ignored): string[] {
+export function differences(
+  one: Generated,
+  record: Uint8Array,
+  native: Uint8Array,
+  ours: Uint8Array,
+  ending: Ending,
+  ignored: Ignored,
+): string[] {
   const found: string[] = [];
   const a = new DataView(native.buffer, native.byteOffset, RESULT.SIZE);
   const b = new DataView(ours.buffer, ours.byteOffset, RESULT.SIZE);
@@ -65,7 +89,8 @@ export function differences(one: Generated, record: Uint8Array, native: Uint8Arr
   for (let n = 0; n < (one.mode === 64 ? 16 : 8); n++) {
     const expected = a.getBigUint64(RESULT.GPR + n * 8, true);
     const got = b.getBigUint64(RESULT.GPR + n * 8, true);
-    if (expected !== got && !(ignored.registers.has(n) && real.vector === null)) differ(GPR_NAMES[n] as string, hex(expected), hex(got));
+    if (expected !== got && !(ignored.registers.has(n) && real.vector === null))
+      differ(GPR_NAMES[n] as string, hex(expected), hex(got));
   }
   const compared = real.vector === null ? FLAGS_COMPARED & ~ignored.flags : FLAGS_COMPARED;
   const flagsA = a.getBigUint64(RESULT.RFLAGS, true) & compared;
@@ -77,7 +102,13 @@ export function differences(one: Generated, record: Uint8Array, native: Uint8Arr
   return found;
 }
 
-function memoryDifferences(a: DataView, b: DataView, native: Uint8Array, ours: Uint8Array, differ: (what: string, expected: string, got: string) => void): void {
+function memoryDifferences(
+  a: DataView,
+  b: DataView,
+  native: Uint8Array,
+  ours: Uint8Array,
+  differ: (what: string, expected: string, got: string) => void,
+): void {
   for (const field of [RESULT.FIRST, RESULT.END, RESULT.HASH]) {
     if (a.getUint32(field, true) === b.getUint32(field, true)) continue;
     differ("memory", changedText(a, native), changedText(b, ours));
@@ -92,8 +123,17 @@ function changedText(view: DataView, result: Uint8Array): string {
   return `${hex(first)}..${hex(end)} [${Buffer.from(shown).toString("hex")}]`;
 }
 
-function x87Differences(a: DataView, b: DataView, ignoredStatus: number, differ: (what: string, expected: string, got: string) => void): void {
-  for (const [name, offset] of [["fcw", FX.FCW], ["fsw", FX.FSW], ["ftw", FX.FTW]] as const) {
+function x87Differences(
+  a: DataView,
+  b: DataView,
+  ignoredStatus: number,
+  differ: (what: string, expected: string, got: string) => void,
+): void {
+  for (const [name, offset] of [
+    ["fcw", FX.FCW],
+    ["fsw", FX.FSW],
+    ["ftw", FX.FTW],
+  ] as const) {
     const compared = offset === FX.FSW ? ~ignoredStatus : ~0;
     const expected = a.getUint16(RESULT.FX + offset, true) & compared;
     const got = b.getUint16(RESULT.FX + offset, true) & compared;
@@ -101,19 +141,42 @@ function x87Differences(a: DataView, b: DataView, ignoredStatus: number, differ:
   }
   for (let n = 0; n < 8; n++) {
     const at = RESULT.FX + FX.ST + n * 16;
-    const expected = `${a.getUint16(at + 8, true).toString(16).padStart(4, "0")}.${a.getBigUint64(at, true).toString(16).padStart(16, "0")}`;
-    if (a.getUint16(at + 8, true) === b.getUint16(at + 8, true) && a.getBigUint64(at, true) === b.getBigUint64(at, true)) continue;
-    differ(`st${n}`, expected, `${b.getUint16(at + 8, true).toString(16).padStart(4, "0")}.${b.getBigUint64(at, true).toString(16).padStart(16, "0")}`);
+    const expected = `${a
+      .getUint16(at + 8, true)
+      .toString(16)
+      .padStart(4, "0")}.${a.getBigUint64(at, true).toString(16).padStart(16, "0")}`;
+    if (
+      a.getUint16(at + 8, true) === b.getUint16(at + 8, true) &&
+      a.getBigUint64(at, true) === b.getBigUint64(at, true)
+    )
+      continue;
+    differ(
+      `st${n}`,
+      expected,
+      `${b
+        .getUint16(at + 8, true)
+        .toString(16)
+        .padStart(4, "0")}.${b.getBigUint64(at, true).toString(16).padStart(16, "0")}`,
+    );
   }
 }
 
-function sseDifferences(a: DataView, b: DataView, approximate: boolean, differ: (what: string, expected: string, got: string) => void): void {
+function sseDifferences(
+  a: DataView,
+  b: DataView,
+  approximate: boolean,
+  differ: (what: string, expected: string, got: string) => void,
+): void {
   const mxcsrA = a.getUint32(RESULT.FX + FX.MXCSR, true);
   const mxcsrB = b.getUint32(RESULT.FX + FX.MXCSR, true);
   if (mxcsrA !== mxcsrB) differ("mxcsr", hex(mxcsrA), hex(mxcsrB));
   for (let n = 0; n < 16; n++) {
     const at = RESULT.FX + FX.XMM + n * 16;
-    if (a.getBigUint64(at, true) === b.getBigUint64(at, true) && a.getBigUint64(at + 8, true) === b.getBigUint64(at + 8, true)) continue;
+    if (
+      a.getBigUint64(at, true) === b.getBigUint64(at, true) &&
+      a.getBigUint64(at + 8, true) === b.getBigUint64(at + 8, true)
+    )
+      continue;
     if (approximate && [0, 4, 8, 12].every((lane) => near(a, b, at + lane))) continue;
     differ(`xmm${n}`, xmmText(a, at), xmmText(b, at));
   }
@@ -128,14 +191,31 @@ function near(a: DataView, b: DataView, at: number): boolean {
 }
 
 function xmmText(view: DataView, at: number): string {
-  const half = (offset: number): string => view.getBigUint64(at + offset, true).toString(16).padStart(16, "0");
+  const half = (offset: number): string =>
+    view
+      .getBigUint64(at + offset, true)
+      .toString(16)
+      .padStart(16, "0");
   return `${half(8)}_${half(0)}`;
 }
 
 const FLAG_NAMES: readonly (readonly [string, bigint])[] = [
-  ["CF", 1n], ["PF", 4n], ["AF", 16n], ["ZF", 64n], ["SF", 128n], ["TF", 256n], ["IF", 512n], ["DF", 1024n], ["OF", 2048n], ["NT", 0x4000n],
+  ["CF", 1n],
+  ["PF", 4n],
+  ["AF", 16n],
+  ["ZF", 64n],
+  ["SF", 128n],
+  ["TF", 256n],
+  ["IF", 512n],
+  ["DF", 1024n],
+  ["OF", 2048n],
+  ["NT", 0x4000n],
 ];
 
 export function flagNames(flags: bigint): string {
-  return FLAG_NAMES.filter(([, bit]) => flags & bit).map(([name]) => name).join(" ") || "none";
+  return (
+    FLAG_NAMES.filter(([, bit]) => flags & bit)
+      .map(([name]) => name)
+      .join(" ") || "none"
+  );
 }

@@ -4,7 +4,24 @@ import { disassemble } from "./disassembly.js";
 import type { Generated } from "./generate.js";
 import type { Difference } from "./oracle.js";
 
-const NAMES = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+const NAMES = [
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+];
 
 function bytesOf(record: Uint8Array): Uint8Array {
   return record.subarray(CASE.CODE, CASE.CODE + (record[CASE.CODE_LENGTH] as number));
@@ -43,12 +60,20 @@ export function describe({ one, record, native, ours, lines }: Difference): stri
     "        before            real CPU          our machine",
   ];
   for (let n = 0; n < 16; n++) {
-    out.push(`${(NAMES[n] as string).padEnd(8)}${quad(view, CASE.GPR + n * 8)}  ${quad(a, RESULT.GPR + n * 8)}  ${quad(b, RESULT.GPR + n * 8)}`);
+    out.push(
+      `${(NAMES[n] as string).padEnd(8)}${quad(view, CASE.GPR + n * 8)}  ${quad(a, RESULT.GPR + n * 8)}  ${quad(b, RESULT.GPR + n * 8)}`,
+    );
   }
-  out.push(`flags   ${flagNames(a.getBigUint64(RESULT.RFLAGS, true))} | ${flagNames(b.getBigUint64(RESULT.RFLAGS, true))}`);
+  out.push(
+    `flags   ${flagNames(a.getBigUint64(RESULT.RFLAGS, true))} | ${flagNames(b.getBigUint64(RESULT.RFLAGS, true))}`,
+  );
   for (let n = 0; n < 8; n++) {
     const at = FX.ST + n * 16;
-    const st = (from: DataView, base: number): string => `${from.getUint16(base + at + 8, true).toString(16).padStart(4, "0")}.${quad(from, base + at)}`;
+    const st = (from: DataView, base: number): string =>
+      `${from
+        .getUint16(base + at + 8, true)
+        .toString(16)
+        .padStart(4, "0")}.${quad(from, base + at)}`;
     out.push(`${`st${n}`.padEnd(8)}${st(view, CASE.FX)}  ${st(a, RESULT.FX)}  ${st(b, RESULT.FX)}`);
   }
   for (let n = 0; n < 16; n++) {

@@ -1,7 +1,20 @@
-import { CpuidFeature, Decoder, DecoderOptions, Formatter, FormatterSyntax, type Instruction, Mnemonic } from "iced-x86";
+import {
+  CpuidFeature,
+  Decoder,
+  DecoderOptions,
+  Formatter,
+  FormatterSyntax,
+  type Instruction,
+  Mnemonic,
+} from "iced-x86";
 
 /** Decodes with iced-x86 and gives the instruction to `use`; iced's objects live only during the call. */
-export function withIced<T>(bytes: Uint8Array, mode: 64 | 32, address: number, use: (instruction: Instruction) => T): T {
+export function withIced<T>(
+  bytes: Uint8Array,
+  mode: 64 | 32,
+  address: number,
+  use: (instruction: Instruction) => T,
+): T {
   const decoder = new Decoder(mode, bytes, DecoderOptions.None);
   decoder.ip = BigInt(address);
   const instruction = decoder.decode();

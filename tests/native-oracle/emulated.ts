@@ -47,7 +47,11 @@ export class Machine {
 
   /** @param data contents of the data pages, then of the read-only page. */
   constructor(data: Uint8Array) {
-    const memory = new WebAssembly.Memory({ initial: (RAM_BASE + HPA.END) / 0x1_0000, maximum: 0x1_0000, shared: true });
+    const memory = new WebAssembly.Memory({
+      initial: (RAM_BASE + HPA.END) / 0x1_0000,
+      maximum: 0x1_0000,
+      shared: true,
+    });
     this.#executor = new Executor(memory);
     this.#bytes = new Uint8Array(memory.buffer);
     this.#view = new DataView(memory.buffer);
@@ -95,7 +99,8 @@ export class Machine {
     state.set32(REG.CPL, 3);
     state.set32(REG.XINUSE, 3);
     const flat = { base: 0n, limit: 0xffff_ffff };
-    for (const n of [SEGMENT.ES, SEGMENT.SS, SEGMENT.DS]) state.setSegment(n, { ...flat, selector: SELECTOR.DATA, rights: RIGHTS.DATA });
+    for (const n of [SEGMENT.ES, SEGMENT.SS, SEGMENT.DS])
+      state.setSegment(n, { ...flat, selector: SELECTOR.DATA, rights: RIGHTS.DATA });
   }
 
   #enter(compatibility: number): void {
@@ -105,7 +110,12 @@ export class Machine {
     const flat = { base: 0n, limit: 0xffff_ffff };
     if (compatibility) state.setSegment(SEGMENT.CS, { ...flat, selector: SELECTOR.CODE32, rights: RIGHTS.CODE32 });
     else state.setSegment(SEGMENT.CS, { ...flat, selector: SELECTOR.CODE64, rights: RIGHTS.CODE64 });
-    const based = (base: number) => ({ selector: 0, base: compatibility ? 0n : BigInt(base), limit: 0, rights: RIGHTS.UNUSABLE });
+    const based = (base: number) => ({
+      selector: 0,
+      base: compatibility ? 0n : BigInt(base),
+      limit: 0,
+      rights: RIGHTS.UNUSABLE,
+    });
     state.setSegment(SEGMENT.FS, based(ARENA.FS_BASE));
     state.setSegment(SEGMENT.GS, based(ARENA.GS_BASE));
     this.#executor.modeChanged();
@@ -200,7 +210,8 @@ export class Machine {
       const physical = (top + n) & 7;
       const from = FX.ST + n * 16;
       this.#bytes.set(fx.subarray(from, from + 10), REG.FPR + physical * 16);
-      const tag = abridged & (1 << physical) ? tagOf(image.getUint16(from + 8, true), image.getBigUint64(from, true)) : EMPTY;
+      const tag =
+        abridged & (1 << physical) ? tagOf(image.getUint16(from + 8, true), image.getBigUint64(from, true)) : EMPTY;
       tags |= tag << (2 * physical);
     }
     view.setUint16(REG.FCW, image.getUint16(FX.FCW, true), true);
@@ -239,4 +250,3 @@ function tagOf(high: number, significand: bigint): number {
   if (exponent === 0 && significand === 0n) return 1;
   return exponent === 0 || exponent === 0x7fff || significand >> 63n === 0n ? 2 : 0;
 }
-

@@ -44,7 +44,8 @@ export function encodeRow(row: ParsedRow, random: Random, mode: 64 | 32): Encode
   const rex = rexPresent ? 0x40 | (wide ? 8 : 0) | random.below(8) : 0;
 
   if (random.chance(0.12)) legacy.push(random.pick(SEGMENT_PREFIXES));
-  const registerAllowed = kinds.some((kind) => REGISTER_KINDS.has(kind)) || !kinds.some((kind) => MEMORY_KINDS.has(kind));
+  const registerAllowed =
+    kinds.some((kind) => REGISTER_KINDS.has(kind)) || !kinds.some((kind) => MEMORY_KINDS.has(kind));
   const memoryAllowed = kinds.some((kind) => MEMORY_KINDS.has(kind));
   const memory = modrmThere && opcode.modrm < 0 && memoryAllowed && (!registerAllowed || random.chance(0.6));
   const address67 = random.chance(mode === 64 ? 0.1 : 0.15);
@@ -105,7 +106,19 @@ export function encodeRow(row: ParsedRow, random: Random, mode: 64 | 32): Encode
     const edge = random.below(4);
     for (let n = 0; n < count; n++) {
       const last = n === count - 1;
-      bytes.push(edge === 0 ? (last ? 0x7f : 0xff) : edge === 1 ? (last ? 0x80 : 0) : edge === 2 && n > 0 ? 0 : random.below(256));
+      bytes.push(
+        edge === 0
+          ? last
+            ? 0x7f
+            : 0xff
+          : edge === 1
+            ? last
+              ? 0x80
+              : 0
+            : edge === 2 && n > 0
+              ? 0
+              : random.below(256),
+      );
     }
   }
   return { bytes, displacementAt, displacementBytes, unusual };

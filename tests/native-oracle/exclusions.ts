@@ -1,4 +1,4 @@
-import { CASE, FX } from "./arena.js";
+import { ARENA, CASE, FX } from "./arena.js";
 import { identifyInstruction } from "./disassembly.js";
 import type { Generated } from "./generate.js";
 import type { NativeCpu } from "./native.js";
@@ -30,7 +30,8 @@ const mnemonicIs =
   ({ decoded }: Generated): boolean =>
     typeof decoded !== "string" && pattern.test(decoded.mnemonic);
 
-const valueAt = (record: Uint8Array, offset: number): bigint => new DataView(record.buffer, record.byteOffset).getBigUint64(offset, true);
+const valueAt = (record: Uint8Array, offset: number): bigint =>
+  new DataView(record.buffer, record.byteOffset).getBigUint64(offset, true);
 
 /** Cases that are not run, in the order of asking. */
 export const EXCLUSIONS: readonly Exclusion[] = [
@@ -63,13 +64,20 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     reason: "with a 66 prefix in 64-bit mode AMD truncates the target to 16 bits, Intel ignores the prefix",
     notIntel: true,
     applies: ({ decoded, mode }) =>
-      typeof decoded !== "string" && mode === 64 && decoded.operandSizePrefix && /^(j|call|ret|loop)/.test(decoded.mnemonic),
+      typeof decoded !== "string" &&
+      mode === 64 &&
+      decoded.operandSizePrefix &&
+      /^(j|call|ret|loop)/.test(decoded.mnemonic),
   },
   {
     name: "sha-alignment",
     reason: "Intel wants the 16-byte memory operand of the SHA instructions aligned, AMD does not",
     notIntel: true,
-    applies: (one) => mnemonicIs(/^sha/)(one) && typeof one.decoded !== "string" && one.decoded.memory !== null && (one.target & 15n) !== 0n,
+    applies: (one) =>
+      mnemonicIs(/^sha/)(one) &&
+      typeof one.decoded !== "string" &&
+      one.decoded.memory !== null &&
+      (one.target & 15n) !== 0n,
   },
   {
     name: "loop-rep",
@@ -81,7 +89,10 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     name: "mxcsr-mm",
     reason: "MXCSR bit 17 (misaligned SSE mode) exists on AMD",
     notIntel: true,
-    applies: (one, record) => mnemonicIs(/^ldmxcsr$/)(one) && valueAt(record, CASE.PATCH) !== 0n && (Number(valueAt(record, CASE.PATCH) & 0xffff_ffffn) & 0x2_0000) !== 0,
+    applies: (one, record) =>
+      mnemonicIs(/^ldmxcsr$/)(one) &&
+      valueAt(record, CASE.PATCH) !== 0n &&
+      (Number(valueAt(record, CASE.PATCH) & 0xffff_ffffn) & 0x2_0000) !== 0,
   },
 ];
 
@@ -96,7 +107,9 @@ function iced(one: Generated, record: Uint8Array): ReturnType<typeof identifyIns
 }
 
 function hexOf(record: Uint8Array): string {
-  return [...record.subarray(CASE.CODE, CASE.CODE + (record[CASE.CODE_LENGTH] as number))].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  return [...record.subarray(CASE.CODE, CASE.CODE + (record[CASE.CODE_LENGTH] as number))]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join(" ");
 }
 
 export function exclusionOf(one: Generated, record: Uint8Array, cpu: NativeCpu): Exclusion | undefined {
@@ -150,7 +163,8 @@ function shiftCount(one: Generated, record: Uint8Array): number {
   const { decoded } = one;
   if (typeof decoded === "string") return 0;
   const last = decoded.row.operands.at(-1);
-  const count = last?.fixed === "1" ? 1 : last?.fixed === "CL" ? (record[RCX_LOW] as number) : Number(decoded.immediate & 0xffn);
+  const count =
+    last?.fixed === "1" ? 1 : last?.fixed === "CL" ? (record[RCX_LOW] as number) : Number(decoded.immediate & 0xffn);
   return count & (decoded.variantSize === 8 ? 63 : 31);
 }
 const bitsOf = ({ decoded }: Generated): number => (typeof decoded === "string" ? 0 : decoded.variantSize * 8);
@@ -211,9 +225,19 @@ export const MASKS: readonly Mask[] = [
   },
   {
     mnemonic: /^maskmov/,
-    reason: "which byte's address a fault reports, and whether one without a mask bit can fault, is the implementation's",
+    reason:
+      "which byte's address a fault reports, and whether one without a mask bit can fault, is the implementation's",
     apply: (ignored) => {
       ignored.fault = true;
+    },
+  },
+  {
+    mnemonic: /^call$/,
+    reason: "AMD stores the return address before it looks at the target, so another fault may come first",
+    notIntel: true,
+    apply: (ignored, _, record) => {
+      const stack = valueAt(record, CASE.GPR + 4 * 8);
+      if (stack < ARENA.DATA + 8 || stack > ARENA.DATA + ARENA.DATA_SIZE) ignored.fault = true;
     },
   },
   {
@@ -233,7 +257,8 @@ export const MASKS: readonly Mask[] = [
   },
   {
     mnemonic: X87_COMPARE,
-    reason: "with the invalid or the denormal exception unmasked AMD still compares, Intel leaves flags and condition codes alone",
+    reason:
+      "with the invalid or the denormal exception unmasked AMD still compares, Intel leaves flags and condition codes alone",
     notIntel: true,
     apply: (ignored, _, record) => {
       if (!operandUnmasked(record)) return;
@@ -242,7 +267,7 @@ export const MASKS: readonly Mask[] = [
     },
   },
   {
-    mnemonic: /^cvt.*2pi$/,
+    mnemonic: /^cvt(.*2pi|pi2.*)$/,
     reason: "on AMD an MMX instruction that faults has made the MMX registers valid before",
     notIntel: true,
     apply: (ignored) => {
@@ -253,13 +278,22 @@ export const MASKS: readonly Mask[] = [
     mnemonic: /^bswap$/,
     reason: "the result for a 16-bit operand is undefined",
     apply: (ignored, { decoded }) => {
-      if (typeof decoded !== "string" && decoded.operandSizePrefix) ignored.registers.add((decoded.opcode & 7) | ((decoded.rex & 1) << 3));
+      if (typeof decoded !== "string" && decoded.operandSizePrefix)
+        ignored.registers.add((decoded.opcode & 7) | ((decoded.rex & 1) << 3));
     },
   },
 ];
 
 export function ignoredOf(one: Generated, record: Uint8Array, cpu: NativeCpu): Ignored {
-  const ignored: Ignored = { flags: 0n, registers: new Set(), result: false, approximate: false, x87OfFault: false, status: 0, fault: false };
+  const ignored: Ignored = {
+    flags: 0n,
+    registers: new Set(),
+    result: false,
+    approximate: false,
+    x87OfFault: false,
+    status: 0,
+    fault: false,
+  };
   const { decoded } = one;
   if (typeof decoded === "string") return ignored;
   for (const mask of MASKS) {
@@ -268,4 +302,3 @@ export function ignoredOf(one: Generated, record: Uint8Array, cpu: NativeCpu): I
   }
   return ignored;
 }
-

@@ -110,7 +110,10 @@ export class Generator {
 
   #stack(random: Random): bigint {
     const choice = random.below(100);
-    if (choice < 80) return BigInt(ARENA.DATA + 0x100 + random.below(0x1e0) * 16 + (random.chance(0.2) ? random.below(16) : 8 * random.below(2)));
+    if (choice < 80)
+      return BigInt(
+        ARENA.DATA + 0x100 + random.below(0x1e0) * 16 + (random.chance(0.2) ? random.below(16) : 8 * random.below(2)),
+      );
     if (choice < 90) return BigInt(ARENA.DATA + 0x1000 - 8 + random.below(17));
     if (choice < 94) return BigInt(ARENA.DATA + random.below(16));
     if (choice < 97) return BigInt(ARENA.DATA + ARENA.DATA_SIZE - 8 + random.below(16));
@@ -151,23 +154,32 @@ export class Generator {
     const upper = (value: bigint): bigint => (random.chance(0.3) ? value | (random.u64() << 32n) : value);
     if (decoded.row.source.repeat || mnemonic.startsWith("maskmov")) {
       gprs[RSI] = this.#target(random);
-      gprs[RDI] = random.chance(0.3) ? wrap((gprs[RSI] as bigint) + BigInt(random.below(48) - 24)) : this.#target(random);
+      gprs[RDI] = random.chance(0.3)
+        ? wrap((gprs[RSI] as bigint) + BigInt(random.below(48) - 24))
+        : this.#target(random);
       const count = BigInt(random.chance(0.92) ? random.below(40) : random.chance(0.8) ? random.below(0x900) : 0x4000);
-      gprs[RCX] = decoded.addressSize === 4 ? wrap(upper(count)) : decoded.addressSize === 2 ? count | 0xabcd_0000n : count;
+      gprs[RCX] =
+        decoded.addressSize === 4 ? wrap(upper(count)) : decoded.addressSize === 2 ? count | 0xabcd_0000n : count;
     } else if (decoded.row.operands.some(({ fixed }) => fixed === "CL")) {
-      if (random.chance(0.6)) gprs[RCX] = ((gprs[RCX] as bigint) & ~0xffn) | BigInt(random.below(random.chance(0.5) ? 34 : 256));
+      if (random.chance(0.6))
+        gprs[RCX] = ((gprs[RCX] as bigint) & ~0xffn) | BigInt(random.below(random.chance(0.5) ? 34 : 256));
     } else if (mnemonic.startsWith("loop") || mnemonic === "jrcxz") {
       if (random.chance(0.7)) gprs[RCX] = wrap(upper(BigInt(random.below(3))));
     } else if (mnemonic === "div" || mnemonic === "idiv") {
       const bits = decoded.variantSize * 8;
       const dividend = gprs[RAX] as bigint;
-      const high = random.chance(0.5) ? (((dividend >> BigInt(bits - 1)) & 1n) !== 0n && mnemonic === "idiv" ? -1n : 0n) : BigInt(random.below(200));
+      const high = random.chance(0.5)
+        ? ((dividend >> BigInt(bits - 1)) & 1n) !== 0n && mnemonic === "idiv"
+          ? -1n
+          : 0n
+        : BigInt(random.below(200));
       if (random.chance(0.75)) {
         if (bits === 8) gprs[RAX] = (dividend & ~0xff00n) | (wrap(high << 8n) & 0xff00n);
         else gprs[RDX] = ((gprs[RDX] as bigint) & ~mask(bits)) | (wrap(high) & mask(bits));
       }
     } else if (mnemonic.startsWith("pcmpestr")) {
-      for (const register of [RAX, RDX]) if (random.chance(0.8)) gprs[register] = wrap(upper(wrap(BigInt(random.below(40) - 20)) & 0xffff_ffffn));
+      for (const register of [RAX, RDX])
+        if (random.chance(0.8)) gprs[register] = wrap(upper(wrap(BigInt(random.below(40) - 20)) & 0xffff_ffffn));
     } else if (mnemonic === "leave") gprs[RBP] = this.#stack(random);
     else if (/^b(t|ts|tr|tc)$/.test(mnemonic) && decoded.memory && random.chance(0.85)) {
       gprs[decoded.reg] = wrap(BigInt(random.below(0x2000) - 0x1000));
@@ -189,11 +201,16 @@ export class Generator {
     void kind;
     const target = this.#target(random);
     const segmentBase =
-      this.mode === 64 && memory.segment === 4 ? BigInt(ARENA.FS_BASE) : this.mode === 64 && memory.segment === 5 ? BigInt(ARENA.GS_BASE) : 0n;
+      this.mode === 64 && memory.segment === 4
+        ? BigInt(ARENA.FS_BASE)
+        : this.mode === 64 && memory.segment === 5
+          ? BigInt(ARENA.GS_BASE)
+          : 0n;
     const { base, index, scale } = memory;
     const bits = decoded.addressSize * 8;
     const narrow = (value: bigint): bigint => BigInt.asUintN(bits, value);
-    const garbage = (value: bigint): bigint => (bits < 64 && this.mode === 64 ? wrap(narrow(value) | (random.u64() << 32n)) : narrow(value));
+    const garbage = (value: bigint): bigint =>
+      bits < 64 && this.mode === 64 ? wrap(narrow(value) | (random.u64() << 32n)) : narrow(value);
     let rest = target - segmentBase - memory.displacement;
     if (decoded.mnemonic === "xlat") rest -= (gprs[RAX] as bigint) & 0xffn;
     if (base < 0 && index < 0) {
@@ -233,7 +250,8 @@ export class Generator {
     view.setUint16(CASE.PATCH_OFFSET, offset, true);
     view.setUint16(CASE.PATCH_LENGTH, bytes, true);
     fillKind(random, kind, view, CASE.PATCH, bytes);
-    if (decoded.mnemonic === "ldmxcsr" && random.chance(0.8) && bytes >= 4) view.setUint32(CASE.PATCH, random.u32() & 0xffff, true);
+    if (decoded.mnemonic === "ldmxcsr" && random.chance(0.8) && bytes >= 4)
+      view.setUint32(CASE.PATCH, random.u32() & 0xffff, true);
     if (decoded.mnemonic === "fldcw" && bytes >= 2) view.setUint16(CASE.PATCH, this.#controlWord(random), true);
     if ((decoded.mnemonic === "jmp" || decoded.mnemonic === "call") && bytes >= 8 && random.chance(0.8)) {
       view.setBigUint64(CASE.PATCH, this.#codeAddress(random), true);
@@ -266,7 +284,8 @@ export class Generator {
     const stack = gprs[RSP] as bigint;
     if (BigInt.asUintN(64, BigInt.asIntN(48, stack)) !== stack) gprs[RSP] = stack & 0xffff_ffffn;
     if (typeof decoded === "string" || this.mode === 64) return;
-    if (decoded.addressSize === 2 && random.chance(0.5)) for (const n of [RBX, RBP, RSI, RDI]) gprs[n] = (gprs[n] as bigint) & 0xffffn;
+    if (decoded.addressSize === 2 && random.chance(0.5))
+      for (const n of [RBX, RBP, RSI, RDI]) gprs[n] = (gprs[n] as bigint) & 0xffffn;
   }
 
   #controlWord(random: Random): number {

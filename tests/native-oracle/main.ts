@@ -31,7 +31,8 @@ async function main(): Promise<number> {
     ...(single ? { onCase: (difference) => console.log(describe(difference)) } : {}),
   });
   const seconds = (performance.now() - started) / 1000;
-  for (const difference of summary.differences.slice(0, Number(values["at-most"]))) console.log(line(difference, values.only));
+  for (const difference of summary.differences.slice(0, Number(values["at-most"])))
+    console.log(line(difference, values.only));
   const left = [...summary.excluded].map(([name, count]) => `${name} ${count}`).join(", ");
   console.log(
     `${oracle.cpu.vendor}, ${mode}-bit: ${summary.compared} cases compared, ${summary.differences.length} differences, ` +

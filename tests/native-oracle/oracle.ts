@@ -48,7 +48,9 @@ function contents(seed: number): Uint8Array {
 /** The rows that are tried in a mode. */
 export function rowsOf(mode: 64 | 32, only?: RegExp): readonly ParsedRow[] {
   const wrong = mode === 64 ? "legacy" : "64";
-  return handlerTable().rows.filter(({ source }) => source.system === undefined && source.only !== wrong && (only?.test(source.mnemonic) ?? true));
+  return handlerTable().rows.filter(
+    ({ source }) => source.system === undefined && source.only !== wrong && (only?.test(source.mnemonic) ?? true),
+  );
 }
 
 /** Both machines, ready for any number of runs. */
@@ -87,7 +89,10 @@ export class Oracle {
         if (cases.length === 0) continue;
         const answer = runner.run(records, cases.length);
         const endings: Ending[] = cases.map((_, n) =>
-          machine.run(records.subarray(n * CASE.SIZE, (n + 1) * CASE.SIZE), ours.subarray(n * RESULT.SIZE, (n + 1) * RESULT.SIZE)),
+          machine.run(
+            records.subarray(n * CASE.SIZE, (n + 1) * CASE.SIZE),
+            ours.subarray(n * RESULT.SIZE, (n + 1) * RESULT.SIZE),
+          ),
         );
         const natives = await answer;
         cases.forEach((one, n) => {
@@ -97,7 +102,8 @@ export class Oracle {
           const lines = differences(one, record, native, own, endings[n] as Ending, ignoredOf(one, record, this.cpu));
           const difference = { one, record, native, ours: own, lines };
           options.onCase?.(difference);
-          if (lines.length > 0) found.push({ ...difference, record: record.slice(), native: Buffer.from(native), ours: own.slice() });
+          if (lines.length > 0)
+            found.push({ ...difference, record: record.slice(), native: Buffer.from(native), ours: own.slice() });
         });
         compared += cases.length;
         if (found.length >= (options.atMost ?? Number.POSITIVE_INFINITY)) break;
