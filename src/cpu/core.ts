@@ -52,21 +52,6 @@ const WATCH_FETCH = 2;
 const PASSES = 4;
 const PASS_BYTES = 64;
 
-function newExit(): VmExit {
-  return {
-    reason: 0,
-    qualification: 0n,
-    guestLinearAddress: 0n,
-    guestPhysicalAddress: 0,
-    interruptionInfo: 0,
-    interruptionErrorCode: 0,
-    idtVectoringInfo: 0,
-    idtVectoringErrorCode: 0,
-    instructionLength: 0,
-    instructionInfo: 0,
-  };
-}
-
 /**
  * One x86-64 core: the executor, and on top of it system instructions, exceptions and event delivery, the virtual APIC and
  * the VM exits of SEAM non-root. Without `applyControls` it runs bare: no EPT, no VM exits.
@@ -104,7 +89,6 @@ export class Core {
   #guest = false;
   /** What the address spaces in force were made of. */
   #entered: { readonly keyId: number; readonly septRoot: number; readonly sharedRoot: number } | null = null;
-  #exit: VmExit = newExit();
   /** Where RIP will be if the instruction of the last exit gets carried out, else null. */
   #exitNext: bigint | null = null;
   /** Clock less ticks of the executor, during `run`. */
@@ -324,8 +308,7 @@ export class Core {
   }
 
   #vmExit(signal: VmExitSignal): CoreStop | null {
-    const exit = Object.assign(newExit(), signal.exit);
-    this.#exit = exit;
+    const { exit } = signal;
     const convertible = exit.reason === EXIT_EPT_VIOLATION && (this.state.get32(LOCAL.FAULT_CODE) & CONVERTIBLE) !== 0;
     if (convertible && raiseVirtualizationException(this.#environment, exit)) {
       return this.#deliver({
@@ -346,9 +329,7 @@ export class Core {
     try {
       if (deliverEvent(this.#environment, event) === "triple-fault") {
         if (!this.#guest) return { kind: "triple-fault" };
-        this.#exit = newExit();
-        this.#exit.reason = EXIT_TRIPLE_FAULT;
-        return { kind: "vm-exit", exit: this.#exit };
+        return { kind: "vm-exit", exit: new VmExitSignal({ reason: EXIT_TRIPLE_FAULT }).exit };
       }
       return null;
     } catch (thrown) {

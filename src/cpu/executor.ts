@@ -1,15 +1,36 @@
+import { RFLAGS } from "../arch/x86.js";
 import { CodeCache } from "./decoder/code-cache.js";
 import type { CodeMode } from "./decoder/decode.js";
 import { decode } from "./decoder/decode.js";
 import { CpuException, VECTOR, type VmExitSignal } from "./faults.js";
 import { generateInterpreter, type InterpreterExports } from "./interpreter/generate.js";
-import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, SEGMENT, STATE_BASE, STATE_SIZE } from "./layout.js";
+import {
+  EXIT,
+  FAULT,
+  LOCAL,
+  PAGE_META,
+  RAM_BASE,
+  REG,
+  SEG,
+  SEG_SIZE,
+  SEGMENT,
+  STATE_BASE,
+  STATE_SIZE,
+} from "./layout.js";
 import { operandCovers } from "./linear-address.js";
 import { recordedFault, TranslatedMemory } from "./linear-memory.js";
 import { enterMode } from "./mode.js";
 import { CpuState } from "./state.js";
 
 const PAGE = 4096;
+/** All that the mode of the executor follows from. */
+const MODE_REGISTERS: readonly { readonly register: number; readonly mask: number }[] = [
+  ...[REG.CPL, REG.CR0, REG.CR4, REG.EFER].map((register) => ({ register, mask: -1 })),
+  { register: REG.FLAGS, mask: RFLAGS.AC },
+  ...[SEGMENT.CS, SEGMENT.SS].flatMap((index) =>
+    [SEG.BASE, SEG.RIGHTS].map((at) => ({ register: REG.SEGMENTS + index * SEG_SIZE + at, mask: -1 })),
+  ),
+];
 /** Longest instruction in bytes. */
 const INSTRUCTION_LENGTH = 15;
 
@@ -45,6 +66,8 @@ export class Executor {
   #breakAt: bigint | null = null;
   #mode: CodeMode = 32;
   #legacyMode: CodeMode = 32;
+  /** Values of MODE_REGISTERS when the mode was last taken in. */
+  readonly #modeKey: number[] = [];
   readonly #view: DataView;
 
   constructor(readonly memory: WebAssembly.Memory) {
@@ -107,6 +130,16 @@ export class Executor {
 
   /** To be called when the mode of the processor may have changed. */
   modeChanged(): void {
+    const key = this.#modeKey;
+    let changed = false;
+    for (let n = 0; n < MODE_REGISTERS.length; n++) {
+      const { register, mask } = MODE_REGISTERS[n] as (typeof MODE_REGISTERS)[number];
+      const value = this.state.get32(register) & mask;
+      if (key[n] === value) continue;
+      key[n] = value;
+      changed = true;
+    }
+    if (!changed) return;
     const before = this.#mode;
     this.#mode = enterMode(this.state);
     // The fetch TLB holds offset indexes, of which 64-bit code has its own.

@@ -42,5 +42,36 @@ export const generalProtection = (errorCode = 0): CpuException => new CpuExcepti
 
 /** A VM exit that an instruction causes instead of completing; thrown like an exception, before any change. */
 export class VmExitSignal {
-  constructor(readonly exit: Partial<VmExit> & { readonly reason: number }) {}
+  readonly exit: VmExit;
+
+  constructor({
+    reason,
+    qualification = 0n,
+    guestLinearAddress = 0n,
+    guestPhysicalAddress = 0,
+    instructionLength = 0,
+    instructionInfo = 0,
+  }: ExitCause) {
+    this.exit = {
+      reason,
+      qualification,
+      guestLinearAddress,
+      guestPhysicalAddress,
+      interruptionInfo: 0,
+      interruptionErrorCode: 0,
+      idtVectoringInfo: 0,
+      idtVectoringErrorCode: 0,
+      instructionLength,
+      instructionInfo,
+    };
+  }
 }
+
+/** What an instruction says of the exit that it causes. */
+export type ExitCause = Pick<VmExit, "reason"> &
+  Partial<
+    Pick<
+      VmExit,
+      "qualification" | "guestLinearAddress" | "guestPhysicalAddress" | "instructionLength" | "instructionInfo"
+    >
+  >;
