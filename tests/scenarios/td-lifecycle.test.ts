@@ -108,3 +108,37 @@ describe("a TD between host and module", () => {
     expect(m.core.retired).toBe(500);
   });
 });
+
+describe("a direct machine check in the TD (no morphing)", () => {
+  /** The guest loads from a poisoned line of its first page. */
+  function struck(profile: HostProfile) {
+    const m = machine(profile, { emca: false });
+    const td = launch(m, 8);
+    const hpa = td.slots[0]?.file.lookup(3) ?? 0;
+    m.platform.memory.poisonLine(hpa);
+    m.core.step = (core): CoreStop | null =>
+      core.retired < 100 ? null : { kind: "odd-access", hpa, length: 8, access: "load", keyId: core.controls.keyId };
+    const signals: number[] = [];
+    m.kernel.signalHandler = (_task, signal) => signals.push(signal.code);
+    expect(td.vcpu.run()).toBe(0);
+    expect(td.vcpu.kvmRun.internal.data[0]).toBe(0x6000000500000000n);
+    return { ...m, ...td, hpa, signals };
+  }
+
+  it("is handled as the VMM's own; the page is withheld and the others return", () => {
+    const m = struck("fixed");
+    const names = m.log.map(({ event }) => event);
+    expect(names).not.toContain("smm-enter");
+    expect(names.indexOf("machine-check")).toBeGreaterThan(names.indexOf("td-fatal"));
+    expect(m.vm.destroy()).toEqual({ private: 8, returned: 7, withheld: [m.hpa], leaked: 0 });
+    expect(m.kernel.pages.isHwPoison(m.hpa)).toBe(true);
+  });
+
+  it("on Linux 6.16 ends in SIGBUS, and everything leaks", () => {
+    const m = struck("linux-6.16");
+    expect(m.signals).toHaveLength(1);
+    expect(m.vm.vmBugged).toBe(true);
+    expect(m.vcpu.run()).toBe(-5);
+    expect(m.vm.destroy()).toMatchObject({ private: 8, leaked: 8 });
+  });
+});

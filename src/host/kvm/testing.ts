@@ -30,6 +30,7 @@ import type { Vm } from "./vm.js";
 /** A machine for unit tests of the host: real clock and event bus, flat memory, and a TDX module that does what it is told. */
 
 const MIB = 0x100000;
+const MEMORY_BYTES = 16 * MIB;
 /** First private KeyID of the machine, which becomes the global one; TDs get the next ones. */
 export const GLOBAL_KEY_ID = 32;
 
@@ -53,7 +54,7 @@ const SYS_VALUES = new Map<bigint, bigint>([
   [SYS_FIELD.TDX_FEATURES0, TDX_FEATURES0.NO_RBP_MOD | TDX_FEATURES0.TOPOLOGY_ENUM],
   [SYS_FIELD.NUM_CMRS, 1n],
   [SYS_FIELD.CMR_BASE, 0n],
-  [SYS_FIELD.CMR_SIZE, BigInt(64 * MIB)],
+  [SYS_FIELD.CMR_SIZE, BigInt(MEMORY_BYTES)],
   [SYS_FIELD.MAX_TDMRS, 64n],
   [SYS_FIELD.MAX_RESERVED_PER_TDMR, 16n],
   [SYS_FIELD.PAMT_4K_ENTRY_SIZE, 16n],
@@ -190,7 +191,7 @@ export class FakeMachine implements Hardware {
   readonly seen: MachineEvent[] = [];
   invepts = 0;
 
-  constructor({ logicalProcessors = 1, packages = 1, memoryBytes = 64 * MIB, answers }: FakeMachineOptions = {}) {
+  constructor({ logicalProcessors = 1, packages = 1, memoryBytes = MEMORY_BYTES, answers }: FakeMachineOptions = {}) {
     this.answers = new Map(answers);
     const { clock } = this;
     this.events = new EventBus({
