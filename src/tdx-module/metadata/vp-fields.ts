@@ -27,11 +27,14 @@ export function writeVpField(vcpu: Vcpu, element: Element, who: Accessor, value:
   const { tdvps } = vcpu;
   const { field } = element;
   const enablesPosting = field === TD_VMCS.PIN_CONTROLS;
+  const isHostAddress = field === TD_VMCS.DESCRIPTOR_ADDRESS || field === TD_VMCS.SHARED_EPTP;
   const initialised = tdvps.get(TD_VMCS.NOTIFICATION_VECTOR_SET) && tdvps.get(TD_VMCS.DESCRIPTOR_ADDRESS_SET);
   const old = writeElement(tdvps, element, who, value, mask, -1n, (checked) => {
     if (enablesPosting && checked & BigInt(PIN_POSTED_INTERRUPTS) && !initialised) {
       fail(TDX_STATUS.TD_VMCS_FIELD_NOT_INITIALIZED);
     }
+    // The processor follows these addresses with shared KeyIDs; beyond the memory there is nothing to follow.
+    if (isHostAddress && checked >= BigInt(tdvps.memory.size)) fail(TDX_STATUS.METADATA_FIELD_VALUE_NOT_VALID);
     return checked;
   });
   if (field === TD_VMCS.NOTIFICATION_VECTOR) tdvps.set(TD_VMCS.NOTIFICATION_VECTOR_SET, 1);
