@@ -82,6 +82,10 @@ function ensureBuilt() {
     rmSync(next, { recursive: true, force: true });
     giveUp("the build failed", "see what the compiler says above");
   }
+  if (runQuietly(process.execPath, [join(next, "cli", "write-interpreter.js")]).status !== 0) {
+    rmSync(next, { recursive: true, force: true });
+    giveUp("the interpreter could not be generated", "see what is said above");
+  }
   writeFileSync(join(next, ".sources"), state);
   const old = `${dist}.old.${process.pid}`;
   if (existsSync(dist)) renameSync(dist, old);

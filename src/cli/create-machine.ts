@@ -11,6 +11,7 @@ import { powerOn } from "../vmm/system.js";
 import type { TdImage } from "../vmm/td-image.js";
 import { VmmError } from "../vmm/vmm-error.js";
 import { UserError } from "./errors.js";
+import { builtInterpreter } from "./interpreter-file.js";
 import type { Machine, MachineConfig, Whereabouts } from "./machine.js";
 
 /** What a guest needs of the machine around it. */
@@ -63,6 +64,7 @@ class CommandMachine implements Machine {
       filter,
       moduleProfile: profiles.module,
       hostProfile: profiles.host,
+      interpreter: builtInterpreter(),
     });
     const { platform } = this.#system;
     this.events = platform.events;

@@ -95,8 +95,9 @@ export class Core {
   #clockBase = 0;
   #onBreak: ((rip: bigint) => void) | null = null;
 
-  constructor(memory: WebAssembly.Memory) {
-    this.executor = new Executor(memory);
+  /** @param interpreter compiled for this kind of memory; default: generated now. */
+  constructor(memory: WebAssembly.Memory, interpreter?: WebAssembly.Module) {
+    this.executor = new Executor(memory, interpreter);
     this.state = this.executor.state;
     this.linear = this.executor.linear;
     this.physical = new DataView(memory.buffer, RAM_BASE);

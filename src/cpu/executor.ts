@@ -3,7 +3,8 @@ import { CodeCache } from "./decoder/code-cache.js";
 import type { CodeMode } from "./decoder/decode.js";
 import { decode } from "./decoder/decode.js";
 import { CpuException, VECTOR, type VmExitSignal } from "./faults.js";
-import { generateInterpreter, type InterpreterExports } from "./interpreter/generate.js";
+import { compiledInterpreter } from "./interpreter/compiled.js";
+import type { InterpreterExports } from "./interpreter/generate.js";
 import {
   EXIT,
   FAULT,
@@ -70,14 +71,15 @@ export class Executor {
   readonly #modeKey: number[] = [];
   readonly #view: DataView;
 
-  constructor(readonly memory: WebAssembly.Memory) {
+  /** @param interpreter compiled for this kind of memory; default: generated now. */
+  constructor(
+    readonly memory: WebAssembly.Memory,
+    interpreter?: WebAssembly.Module,
+  ) {
     this.state = new CpuState(memory);
     this.#view = new DataView(memory.buffer);
-    const pages = memory.buffer.byteLength / 0x10000;
     const shared = typeof SharedArrayBuffer !== "undefined" && memory.buffer instanceof SharedArrayBuffer;
-    const module = new WebAssembly.Module(
-      generateInterpreter({ shared, initialPages: Math.min(pages, 1), maximumPages: 0x10000 }),
-    );
+    const module = interpreter ?? compiledInterpreter(shared);
     this.exports = new WebAssembly.Instance(module, { m: { m: memory } }).exports as unknown as InterpreterExports;
     this.code = new CodeCache(
       memory,

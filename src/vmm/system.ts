@@ -21,6 +21,8 @@ export interface SystemConfig {
   readonly filter?: boolean;
   readonly moduleProfile?: ModuleProfile;
   readonly hostProfile?: HostProfile;
+  /** The core's interpreter for shared memory, where somebody has compiled it before; default: it is generated now. */
+  readonly interpreter?: WebAssembly.Module | undefined;
 }
 
 const MIB = 1 << 20;
@@ -36,7 +38,7 @@ export function powerOn(config: SystemConfig): System {
   const needed = guestMemory + guestMemory / METADATA_PART + imageBytes + HOST_BYTES;
   const platform = new Platform(
     { hostMemoryBytes: alignUp(needed, MIB), logicalProcessors: vcpus, seed, emca },
-    (memory) => new Core(memory),
+    (memory) => new Core(memory, memory.buffer instanceof ArrayBuffer ? undefined : config.interpreter),
   );
   installFirmware(platform);
   const { filter = true, moduleProfile = "1.5", hostProfile = "fixed" } = config;

@@ -204,7 +204,7 @@ class Decoder {
       if (small) return 2;
       return source.default64 ? 8 : 4;
     }
-    if (source.force64 && !source.ends && !source.stack && opcode.map !== 0) return 4;
+    if (source.force64 && source.system !== undefined) return 4;
     return (this.mode === 32) !== small ? 4 : 2;
   }
 

@@ -173,7 +173,7 @@ export const controlRows: readonly IsaRow[] = [
   { mnemonic: "nop", opcode: "0F 1C", operands: "Ev", meaning: nothing, nothing: true },
   { mnemonic: "nop", opcode: "0F 1D", operands: "Ev", meaning: nothing, nothing: true },
   { mnemonic: "nop", opcode: "0F 1E", operands: "Ev", meaning: nothing, nothing: true },
-  { mnemonic: "prefetchw", opcode: "0F 0D", operands: "M", meaning: nothing, nothing: true },
+  { mnemonic: "prefetchw", opcode: "0F 0D", operands: "Ev", meaning: nothing, nothing: true },
   { mnemonic: "lfence", opcode: "NP 0F AE /5", operands: "R", meaning: nothing, nothing: true, feature: "SSE2" },
   { mnemonic: "mfence", opcode: "NP 0F AE /6", operands: "R", meaning: nothing, nothing: true, feature: "SSE2" },
   { mnemonic: "sfence", opcode: "NP 0F AE /7", operands: "R", meaning: nothing, nothing: true, feature: "SSE" },

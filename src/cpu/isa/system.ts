@@ -90,6 +90,11 @@ export const systemRows: readonly IsaRow[] = [
   row("wrgsbase", "F3 0F AE /3", "Ry", "wrgsbase", { only: "64" }),
   row("rdrand", "0F C7 /6", "Rv", "rdrand"),
   row("rdseed", "0F C7 /7", "Rv", "rdseed"),
+  // RDRAND and RDSEED do not take F2 and F3; with F3 these are instructions that we do not advertise.
+  row("rdrand", "F2 0F C7 /6", "Rv", "ud", ends),
+  row("rdseed", "F2 0F C7 /7", "Rv", "ud", ends),
+  row("senduipi", "F3 0F C7 /6", "Ry", "ud", ends),
+  row("rdpid", "F3 0F C7 /7", "Ry", "ud", ends),
   row("movdir64b", "66 0F 38 F8", "Gv,M", "movdir64b"),
   row("in", "E4", "AL,Ib", "in"),
   row("in", "E5", "eAX,Ib", "in"),
