@@ -1,3 +1,4 @@
+import { ADVERTISED } from "./advertised.js";
 import { ARENA, CASE, FX } from "./arena.js";
 import { identifyInstruction } from "./disassembly.js";
 import type { Generated } from "./generate.js";
@@ -11,15 +12,6 @@ export interface Exclusion {
   readonly notIntel?: boolean;
   readonly applies: (one: Generated, record: Uint8Array) => boolean;
 }
-
-/** iced's names of the features that our CPUID advertises, or that every x86-64 processor has. */
-const ADVERTISED = new Set(
-  `INTEL8086 INTEL8086_ONLY INTEL186 INTEL286 INTEL386 INTEL486 X64 FPU FPU287 FPU387 FXSR MMX SSE SSE2 SSE3 SSSE3 SSE4_1 SSE4_2
-   POPCNT LZCNT AES PCLMULQDQ SHA MOVBE CMOV CX8 CMPXCHG16B CLFSH CLFLUSHOPT CLWB MOVDIRI MOVDIR64B RDRAND RDSEED RDTSCP TSC
-   XSAVE XSAVEOPT XSAVEC XSAVES FSGSBASE MULTIBYTENOP PAUSE SYSCALL PREFETCHW CPUID MSR SEP INVPCID SMAP MONITOR RDPMC SMM VMX`
-    .trim()
-    .split(/\s+/),
-);
 
 /** By iced's mnemonic: instructions of any bytes that would reach the kernel or the oracle's own state. */
 const REACHES_OUT =
@@ -84,6 +76,12 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     reason: "AMD takes a repeat prefix of LOOPE and LOOPNE for a condition, Intel ignores it",
     notIntel: true,
     applies: (one) => mnemonicIs(/^loop/)(one) && typeof one.decoded !== "string" && one.decoded.repeat !== 0,
+  },
+  {
+    name: "prefetch-register",
+    reason: "0F 0D with a register is a NOP on Intel and #UD on AMD",
+    notIntel: true,
+    applies: (one) => mnemonicIs(/^prefetchw$/)(one) && typeof one.decoded !== "string" && one.decoded.memory === null,
   },
   {
     name: "mxcsr-mm",

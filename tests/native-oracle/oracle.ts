@@ -1,5 +1,3 @@
-import { handlerTable } from "../../src/cpu/interpreter/handlers.js";
-import type { ParsedRow } from "../../src/cpu/isa/variants.js";
 import { ARENA, CASE, RESULT } from "./arena.js";
 import { differences } from "./compare.js";
 import { type Ending, Machine } from "./emulated.js";
@@ -7,6 +5,7 @@ import { exclusionOf, ignoredOf } from "./exclusions.js";
 import { type Generated, Generator } from "./generate.js";
 import { compileRunner, identify, type NativeCpu, NativeRunner } from "./native.js";
 import { Random } from "./random.js";
+import { executedRows } from "./rows.js";
 
 const BATCH = 1024;
 
@@ -45,14 +44,6 @@ function contents(seed: number): Uint8Array {
   return bytes;
 }
 
-/** The rows that are tried in a mode. */
-export function rowsOf(mode: 64 | 32, only?: RegExp): readonly ParsedRow[] {
-  const wrong = mode === 64 ? "legacy" : "64";
-  return handlerTable().rows.filter(
-    ({ source }) => source.system === undefined && source.only !== wrong && (only?.test(source.mnemonic) ?? true),
-  );
-}
-
 /** Both machines, ready for any number of runs. */
 export class Oracle {
   readonly cpu: NativeCpu;
@@ -66,7 +57,7 @@ export class Oracle {
 
   async run(options: Options): Promise<Summary> {
     const { seed, first, count, mode } = options;
-    const rows = rowsOf(mode, options.only);
+    const rows = executedRows(mode, options.only);
     const generator = new Generator(rows, seed, mode);
     const data = contents(seed);
     const machine = new Machine(data);
