@@ -2,7 +2,7 @@ import { MSR } from "../arch/msr.js";
 import { ATTRIBUTES } from "../arch/tdx-abi.js";
 import { XFAM } from "../arch/tdx-cpuid.js";
 import { VMCS_CONTROLS } from "../arch/tdx-vmcs.js";
-import { REG, SEGMENT, STATE_BASE } from "../cpu/layout.js";
+import { REG, SEGMENT } from "../cpu/layout.js";
 import { GPR } from "../platform/seam.js";
 import type { Call } from "./call.js";
 import { CR, cr4Mask } from "./control-registers.js";
@@ -109,6 +109,3 @@ function writeVmcs(call: Call): void {
   tdvps.set64(TD_VMCS.CR4_SHADOW, CR.CR4_SHADOW);
   tdvps.set(TDVPS.LFSR, Number(context.random64() & 0xffff_ffffn) || 1);
 }
-
-/** Offset of a register in the page that holds the register block. */
-export const registerOffset = (register: number): number => register - STATE_BASE;

@@ -8,8 +8,6 @@ const MEMORY_TYPE_WB = 6 << 3;
 const IPAT = 1 << 6;
 const LEAF = 1 << 7;
 const DIRTY = 1 << 9;
-const BLOCKED = 1 << 23;
-const PENDING = 1 << 24;
 const SUPPRESS_VE = 0x8000_0000;
 
 /** A free entry: what a new table page is filled with. */
@@ -115,6 +113,3 @@ export const architecturalLow = (low: number, state: number): number => {
 /** High half as the host sees it. */
 export const architecturalHigh = (high: number, state: number): number =>
   (septState(state).leaf ? (high & 0xf_ffff) | SUPPRESS_VE : SUPPRESS_VE) >>> 0;
-
-/** Entry flags by name, for tests of the encodings. */
-export const SEPT_FLAG = { BLOCKED, PENDING, SUPPRESS_VE, LEAF } as const;

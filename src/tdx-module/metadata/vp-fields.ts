@@ -3,7 +3,7 @@ import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { PIN_POSTED_INTERRUPTS, VIRTUAL_APIC } from "../../arch/vmx.js";
 import { fail } from "../failure.js";
 import { ACCESS, type Accessor, StructureLayout } from "../structures/layout.js";
-import { TD_VMCS, TDVPS, TDVPS_LAYOUT, TDVPS_PAGE } from "../structures/tdvps.js";
+import { TD_VMCS, TDVPS_LAYOUT, TDVPS_PAGE } from "../structures/tdvps.js";
 import type { Vcpu } from "../structures/vcpu.js";
 import { type Element, FieldIndex, readElement, writeElement } from "./field-index.js";
 
@@ -61,6 +61,3 @@ function virtualInterruptPending(vcpu: Vcpu): boolean {
   const processorPriority = Math.max(taskPriority >>> 4, Math.max(highestVector(vcpu, VIRTUAL_APIC.ISR), 0) >>> 4);
   return requested >>> 4 > processorPriority;
 }
-
-/** The host has asked for an NMI. */
-export const isNmiPending = (vcpu: Vcpu): boolean => vcpu.tdvps.get(TDVPS.PEND_NMI) !== 0;
