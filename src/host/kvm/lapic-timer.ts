@@ -91,6 +91,11 @@ export class LapicTimer {
     if (this.mode === LVT.TIMER_TSC_DEADLINE) this.#tscDeadline = 0n;
   }
 
+  /** When it goes off, in ns of the clock; Infinity: not armed. */
+  get deadlineNs(): number {
+    return this.#timer.deadline;
+  }
+
   stop(): void {
     this.#timer.cancel();
   }

@@ -57,4 +57,11 @@ export class PostedInterruptDescriptor {
     for (let word = 0; word < PIR_WORDS; word++) if (this.memory.read32(this.hpa + PIR + 4 * word) !== 0) return false;
     return true;
   }
+
+  /** What is posted, ascending. */
+  get vectors(): number[] {
+    return Array.from({ length: 32 * PIR_WORDS }, (_, vector) => vector).filter(
+      (vector) => ((this.memory.read32(this.hpa + PIR + 4 * (vector >>> 5)) >>> (vector & 31)) & 1) === 1,
+    );
+  }
 }

@@ -45,6 +45,11 @@ export class VmMmu implements UserMemoryClient {
     return this.#sharedEpt;
   }
 
+  /** Root of those tables, null while there are none. */
+  get sharedEptRoot(): number | null {
+    return this.#sharedEpt?.root ?? null;
+  }
+
   isSharedMapped(gfn: number): boolean {
     return ((this.#sharedEpt?.entry(this.#sharedGpa(gfn)) ?? 0n) & EPT_RWX) !== 0n;
   }
