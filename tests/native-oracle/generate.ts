@@ -54,8 +54,9 @@ export class Generator {
     const row = anything ? null : (this.rows[index % this.rows.length] as ParsedRow);
     const encoded = row ? encodeRow(row, random, this.mode) : encodeAnything(random, this.mode);
     const { bytes } = encoded;
-    // Whether #UD or a fault of the fetch behind it comes first is the implementation's: no such doubt for any bytes.
-    const codeOffset = anything ? random.below(ARENA.CODE_SIZE - 32) : this.#placeCode(random, bytes.length);
+    // Whether #UD or a fault of the fetch behind it comes first is the implementation's: no such doubt where #UD may be.
+    const doubtful = anything || encoded.unusual;
+    const codeOffset = doubtful ? random.below(ARENA.CODE_SIZE - 32) : this.#placeCode(random, bytes.length);
     const gprs = Array.from({ length: 16 }, () => integer(random));
     gprs[RSP] = this.#stack(random);
     const decoded = this.#decode(bytes);
