@@ -152,7 +152,6 @@ export const KVM_HC = {
   MAP_GPA_RANGE: 12,
 } as const;
 export const KVM_ENOSYS = 1000;
-export const KVM_EPERM = 1;
 
 /** KVM's paravirtual CPUID leaves and the feature bits of 0x40000001.EAX that a TD may have. */
 export const KVM_CPUID_SIGNATURE = 0x40000000;
@@ -206,6 +205,5 @@ export const KVM_TDX = {
 /** struct kvm_tdx_cmd.flags of KVM_TDX_INIT_MEM_REGION: extend MRTD by the contents. */
 export const KVM_TDX_MEASURE_MEMORY_REGION = 1;
 
-/** Pages by which struct kvm_run is mapped; the PIO data page is the second. */
-export const KVM_PIO_PAGE_OFFSET = 1;
+/** Bytes that struct kvm_run and its data pages take. */
 export const KVM_VCPU_MMAP_SIZE = 3 * 4096;

@@ -2,7 +2,6 @@ import { ERRNO } from "../../arch/errno.js";
 import { KVM_EXIT, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON } from "../../arch/kvm-uapi.js";
 import { LINUX_TDX_STATUS, TDX_ERROR, TDX_NON_RECOVERABLE, TDX_SW_ERROR } from "../../arch/linux-tdx-errno.js";
 import { EXIT_FLAG, EXIT_REASON, INTERRUPTION } from "../../arch/vmx.js";
-import { GPR } from "../../platform/seam.js";
 import { handleEptViolation } from "./ept-violation.js";
 import { basicReason, INVALID_EXIT_REASON } from "./exit-reason.js";
 import { handleHypercall } from "./hypercall.js";
@@ -138,5 +137,3 @@ function handleTripleFault(vcpu: Vcpu): ExitVerdict {
 
 /** RAX of TDH.VP.ENTER. */
 export const statusOf = (high: number, low: number): bigint => BigInt(high) * BigInt(HIGH) + BigInt(low);
-/** Register of the interruption information. */
-export const INTERRUPTION_INFO_REGISTER = GPR.R9;

@@ -1,9 +1,8 @@
 import { POSTED_INTERRUPT_DESCRIPTOR } from "../../arch/vmx.js";
 import type { HardwareMemory } from "../hardware.js";
 
-/** Vectors of the host that KVM uses (asm/irq_vectors.h). */
+/** Vector that notifies a running vCPU of what is posted (asm/irq_vectors.h). */
 export const POSTED_INTR_VECTOR = 0xf2;
-export const POSTED_INTR_WAKEUP_VECTOR = 0xf1;
 
 const { PIR, CONTROL, ON, SN } = POSTED_INTERRUPT_DESCRIPTOR;
 const NV_SHIFT = 16;
