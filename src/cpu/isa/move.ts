@@ -100,7 +100,7 @@ function spreadSign(m: Meaning): void {
 
 function translate(m: Meaning): void {
   // The record's memory operand is [rBX] with its segment.
-  const value = m.load(m.linear().add(m.register(0, 1, true)), 1, true);
+  const value = m.load(m.linearAt(m.register(0, 1, true)), 1, true);
   m.setRegister(0, 1, value);
 }
 
