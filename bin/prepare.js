@@ -99,7 +99,8 @@ export function prepare() {
   if (major < OLDEST_NODE) {
     giveUp(`Node.js ${process.versions.node} is too old`, `install Node.js ${OLDEST_NODE} or newer and try again`);
   }
-  if (!isClone()) return;
+  // A test run prepares once for all the commands that it starts.
+  if (!isClone() || process.env.SEAMLESS_PREPARED === "1") return;
   try {
     ensureInstalled();
     ensureBuilt();

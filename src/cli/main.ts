@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { SMALL_TDS } from "../guests/small-tds.js";
-import { createMachine } from "./create-machine.js";
 import { internalTrouble, STATUS, systemCode, UserError, usageError } from "./errors.js";
 import { fetchGuests, listGuests, removeGuests } from "./guests-command.js";
 import { runCommand } from "./run-command.js";
@@ -95,6 +94,7 @@ function addRun(command: Command): void {
         options,
         SMALL_TDS.map(({ name }) => name),
       );
+      const { createMachine } = await loadMachine();
       const { status } = await runCommand(request, new Speaker(process.stderr, request.quiet), createMachine);
       process.exitCode = status;
     });
@@ -108,6 +108,7 @@ function addTour(command: Command): void {
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .action(async ({ small }: { small?: boolean }) => {
+      const { createMachine } = await loadMachine();
       process.exitCode = await tourCommand(new Speaker(process.stderr, false), createMachine, small ?? false);
     });
 }
@@ -137,6 +138,11 @@ function addGuests(command: Command): void {
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .action((names: string[], { all }: { all?: boolean }) => removeGuests(names, all ?? false, speaker()));
+}
+
+/** The machine is most of the code, and only a run needs it. */
+function loadMachine(): Promise<typeof import("./create-machine.js")> {
+  return import("./create-machine.js");
 }
 
 function collect(value: string, previous: readonly string[] = []): string[] {

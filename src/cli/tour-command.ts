@@ -18,7 +18,8 @@ import { debianAnswer, TOUR_RC, TOUR_TEXT } from "./tour-script.js";
 interface Actor {
   readonly guest: string;
   readonly introduction: string;
-  readonly answer: string;
+  /** What it must answer, computed on this side. */
+  readonly answer: () => string;
   readonly rc?: string;
   /** Instructions from the word "computing" to each SMI. */
   readonly smisAfter: readonly number[];
@@ -27,7 +28,7 @@ interface Actor {
 const DEBIAN: Actor = {
   guest: "debian",
   introduction: "Debian's unmodified kernel boots in a TD; its console follows.",
-  answer: debianAnswer(),
+  answer: debianAnswer,
   rc: TOUR_RC,
   smisAfter: [2_000_000, 20_000_000, 40_000_000],
 };
@@ -52,7 +53,7 @@ async function chooseActor(speaker: Speaker, small: boolean): Promise<Actor> {
 const SMALL: Actor = {
   guest: story.name,
   introduction: "A small TD of our own starts; its console follows.",
-  answer: storyAnswer(),
+  answer: storyAnswer,
   smisAfter: [1_000_000, 5_000_000, 10_000_000],
 };
 
@@ -73,7 +74,8 @@ const LAYER_STYLE: Readonly<Record<Layer, Style>> = {
 
 class Tour {
   #line = "";
-  #answer: string | undefined;
+  /** The guest has given the right answer. */
+  #right = false;
   #stage: "boot" | "computing" | "struck" = "boot";
 
   constructor(
@@ -129,14 +131,13 @@ class Tour {
   }
 
   #judge(answer: string): void {
-    this.#answer = answer;
-    const right = answer === this.actor.answer;
-    this.#chapter(right ? "The answer is right: the SMIs have changed nothing." : "The answer is WRONG.");
+    this.#right = answer === this.actor.answer();
+    this.#chapter(this.#right ? "The answer is right: the SMIs have changed nothing." : "The answer is WRONG.");
   }
 
   #conclude(followed: Story, outcome: string): number {
     const faults: string[] = [];
-    if (this.#answer !== this.actor.answer) faults.push("the guest did not compute the right answer");
+    if (!this.#right) faults.push("the guest did not compute the right answer");
     if (followed.plainSmis < this.actor.smisAfter.length) faults.push("a plain SMI did not take its whole way");
     if (!followed.fatalStoryComplete)
       faults.push(`these steps are missing: ${followed.missing.join(", ") || "(order)"}`);
