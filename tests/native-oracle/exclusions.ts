@@ -10,7 +10,7 @@ export interface Exclusion {
   readonly reason: string;
   /** Only on a CPU of another maker than Intel: that maker's documented or observed difference. */
   readonly notIntel?: boolean;
-  readonly applies: (one: Generated, record: Uint8Array) => boolean;
+  readonly applies: (one: Generated, record: Uint8Array, cpu: NativeCpu) => boolean;
 }
 
 /** By iced's mnemonic: instructions of any bytes that would reach the kernel or the oracle's own state. */
@@ -40,6 +40,11 @@ export const EXCLUSIONS: readonly Exclusion[] = [
       const { mnemonic, features } = iced(one, record);
       return mnemonic !== "invalid" && features.some((feature) => !ADVERTISED.has(feature));
     },
+  },
+  {
+    name: "not-on-this-cpu",
+    reason: "the real CPU lacks a feature of ours",
+    applies: (one, record, cpu) => missingFeature(one, record, cpu) !== undefined,
   },
   {
     name: "reaches-out",
@@ -100,6 +105,36 @@ export const EXCLUSIONS: readonly Exclusion[] = [
   },
 ];
 
+/** Where CPUID tells of a feature, by iced's name: leaf.subleaf.register and bit. */
+const FEATURE_BITS: Readonly<Record<string, readonly [word: string, bit: number]>> = {
+  SSE3: ["1.0.c", 0],
+  PCLMULQDQ: ["1.0.c", 1],
+  SSSE3: ["1.0.c", 9],
+  CMPXCHG16B: ["1.0.c", 13],
+  SSE4_1: ["1.0.c", 19],
+  SSE4_2: ["1.0.c", 20],
+  MOVBE: ["1.0.c", 22],
+  POPCNT: ["1.0.c", 23],
+  AES: ["1.0.c", 25],
+  SHA: ["7.0.b", 29],
+  CLFLUSHOPT: ["7.0.b", 23],
+  CLWB: ["7.0.b", 24],
+  MOVDIRI: ["7.0.c", 27],
+  LZCNT: ["80000001.0.c", 5],
+};
+const rowFeatures = new Map<object, readonly string[]>();
+
+/** A feature that the case needs and the real CPU lacks. */
+function missingFeature(one: Generated, record: Uint8Array, cpu: NativeCpu): string | undefined {
+  const known = one.row && !one.unusual ? rowFeatures.get(one.row) : undefined;
+  const features = known ?? iced(one, record).features;
+  if (one.row && !one.unusual) rowFeatures.set(one.row, features);
+  return features.find((feature) => {
+    const place = FEATURE_BITS[feature];
+    return place !== undefined && (((cpu.words.get(place[0]) ?? 0) >>> place[1]) & 1) === 0;
+  });
+}
+
 let lastIced: { record: Uint8Array; key: string; value: ReturnType<typeof identifyInstruction> } | undefined;
 function iced(one: Generated, record: Uint8Array): ReturnType<typeof identifyInstruction> {
   const key = `${one.index}`;
@@ -118,7 +153,7 @@ function hexOf(record: Uint8Array): string {
 
 export function exclusionOf(one: Generated, record: Uint8Array, cpu: NativeCpu): Exclusion | undefined {
   const intel = cpu.vendor === "GenuineIntel";
-  return EXCLUSIONS.find((exclusion) => !(intel && exclusion.notIntel) && exclusion.applies(one, record));
+  return EXCLUSIONS.find((exclusion) => !(intel && exclusion.notIntel) && exclusion.applies(one, record, cpu));
 }
 
 const CF = 0x1n;
