@@ -244,7 +244,7 @@ export const FPU_CONTROL = {
   FLUSH_TO_ZERO: 8,
   /** Underflow is unmasked: tininess alone raises UE. */
   UNDERFLOW_UNMASKED: 16,
-  /** Overflow is unmasked: double-extended results keep their significand and get an exponent that is 24576 off. */
+  /** Overflow is unmasked: it does not make an exact result inexact, and double-extended results keep their significand and get an exponent that is 24576 off. */
   OVERFLOW_UNMASKED: 32,
 } as const;
 

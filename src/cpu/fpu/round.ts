@@ -69,6 +69,7 @@ function defineRounding(module: ModuleBuilder, runtime: FpuRuntime): void {
     const sticky = f.local("i32");
     const kept = f.local("i64");
     const up = f.local("i32");
+    const unboundedInexact = f.local("i32");
     /** Splits into what is kept and what is cut off. With 64 bits of precision the low half is what is cut off. */
     const split = (): void => {
       f.if(
@@ -107,6 +108,7 @@ function defineRounding(module: ModuleBuilder, runtime: FpuRuntime): void {
         f.emit(store.i32(i32(FPU.ROUNDED_UP), i32(0)));
         f.return(f.call(runtime.fpSpecial, sign, i32(FPU_CLASS.ZERO), i64(0n), format));
       });
+      f.set(unboundedInexact, rest.get.ne(0n).or(sticky.get));
       const shift = f.tmp(minimum.sub(exponent.get));
       shiftRight(f, high, low, shift);
       f.set(exponent, minimum);
@@ -128,7 +130,8 @@ function defineRounding(module: ModuleBuilder, runtime: FpuRuntime): void {
       f.set(exponent, exponent.get.sub(WRAP));
     });
     f.if(exponent.get.gtS(maximum), () => {
-      raise(f, FLAG.OVERFLOW | FLAG.PRECISION);
+      raise(f, FLAG.OVERFLOW);
+      f.if(inexact.or(control().and(FPU_CONTROL.OVERFLOW_UNMASKED).eqz()), () => raise(f, FLAG.PRECISION));
       const toInfinity = rounding
         .eq(RC.NEAREST)
         .or(rounding.eq(RC.UP).and(sign.eqz()))
@@ -138,8 +141,10 @@ function defineRounding(module: ModuleBuilder, runtime: FpuRuntime): void {
       const most = f.tmp(i64(-1n).shl(cut));
       pack(f, format, sign, maximum.shl(1), most);
     });
-    f.if(inexact, () => raise(f, FLAG.PRECISION));
-    f.if(tiny.get.and(inexact.or(control().and(FPU_CONTROL.UNDERFLOW_UNMASKED).ne(0))), () => raise(f, FLAG.UNDERFLOW));
+    // With underflow unmasked, PE is that of a result whose exponent has no bounds.
+    const trapping = f.tmp(tiny.get.and(control().and(FPU_CONTROL.UNDERFLOW_UNMASKED).ne(0)));
+    f.if(trapping.select(unboundedInexact.get, inexact), () => raise(f, FLAG.PRECISION));
+    f.if(trapping.or(tiny.get.and(inexact)), () => raise(f, FLAG.UNDERFLOW));
     const significand = f.tmp(kept.get.shl(cut));
     // The bias is the largest exponent; a number without its leading one is denormal.
     const biased = significand.ltS(0n).select(exponent.get.add(maximum), i32(0));

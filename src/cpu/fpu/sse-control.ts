@@ -4,7 +4,7 @@ import type { CoreRuntime } from "../interpreter/runtime.js";
 import { FPU, FPU_CONTROL, REG } from "../layout.js";
 
 /** MXCSR: flags 5:0, DAZ 6, masks 12:7, RC 14:13, FZ 15. */
-const MXCSR = { DAZ: 6, MASKS: 7, UNDERFLOW_MASK: 11, ROUNDING: 13, FLUSH: 15 } as const;
+const MXCSR = { DAZ: 6, MASKS: 7, OVERFLOW_MASK: 10, UNDERFLOW_MASK: 11, ROUNDING: 13, FLUSH: 15 } as const;
 /** Exceptions found before computing: invalid, denormal, zero divide. */
 const BEFORE = 7;
 const OSXMMEXCPT = 0x400n;
@@ -22,7 +22,8 @@ export function defineSseControl(module: ModuleBuilder, runtime: CoreRuntime): v
       .and(FPU_CONTROL.ROUNDING)
       .or(bit(MXCSR.DAZ).mul(FPU_CONTROL.DENORMALS_ARE_ZERO))
       .or(bit(MXCSR.FLUSH).and(masked).mul(FPU_CONTROL.FLUSH_TO_ZERO))
-      .or(masked.xor(1).mul(FPU_CONTROL.UNDERFLOW_UNMASKED));
+      .or(masked.xor(1).mul(FPU_CONTROL.UNDERFLOW_UNMASKED))
+      .or(bit(MXCSR.OVERFLOW_MASK).xor(1).mul(FPU_CONTROL.OVERFLOW_UNMASKED));
     f.emit(store.i32(i32(FPU.CONTROL), value));
     f.emit(store.i32(i32(FPU.FLAGS), i32(0)));
   });

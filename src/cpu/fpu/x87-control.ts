@@ -40,6 +40,10 @@ export function defineX87Control(module: ModuleBuilder, runtime: CoreRuntime): v
     const unmasked = f.tmp(flags.get.and(fcw.xor(-1)).and(0x3f));
     const before = FLAG.INVALID | FLAG.DENORMAL | FLAG.ZERO_DIVIDE;
     f.if(unmasked.and(before), () => f.set(flags, flags.get.and(before | STATUS.STACK_FAULT)));
+    // Nothing is stored in memory when overflow or underflow is unmasked: then there is nothing inexact either.
+    f.if(toMemory.and(unmasked.and(FLAG.OVERFLOW | FLAG.UNDERFLOW).ne(0)), () =>
+      f.set(flags, flags.get.and(~FLAG.PRECISION)),
+    );
     // C1 tells the direction of rounding; a stack overflow has said 1 itself.
     const up = flags.get
       .and(FLAG.PRECISION)
