@@ -19,6 +19,7 @@ const CR0_WP = 1n << 16n;
 const CR4_SMEP = 1n << 20n;
 const CR4_SMAP = 1n << 21n;
 const FLAG_AC = 1n << 18n;
+const EFER_NXE = 0x800n;
 
 /** Page-fault error code bits (SDM 3A 4.7). */
 const PF = { PRESENT: 1, WRITE: 2, USER: 4, RESERVED: 8, FETCH: 16 } as const;
@@ -95,6 +96,8 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
       f.if(entryHpa.geU(load.i64(at(LOCAL.RAM_SIZE))), () => fault(f, FAULT.EPT_MISCONFIG, i32(0)));
       f.set(entry, load.i64(entryHpa.toI32().add(RAM_BASE)));
       f.if(entry.get.and(7n).eqz(), violation);
+      // Writable but not readable.
+      f.if(entry.get.and(3n).eq(2n), () => fault(f, FAULT.EPT_MISCONFIG, i32(0)));
       f.set(granted, granted.get.and(entry.get));
       const leaf = shift.get.eq(12n).or(entry.get.and(LARGE).ne(0n).and(shift.get.leU(30n)));
       f.if(leaf.eqz(), () => {
@@ -183,9 +186,15 @@ function defineTranslate(module: ModuleBuilder, runtime: CoreRuntime): void {
     const all = f.local("i64");
     const any = f.local("i64");
     const entryAddress = f.local("i32");
-    const pageFault = (code: I32 | number): void => {
-      const base = typeof code === "number" ? i32(code) : code;
-      fault(f, FAULT.PAGE, base.or(access.and(2)).or(user.shl(2)).or(access.and(4).shl(2)));
+    const pageFault = (code: number): void => {
+      // I/D tells fetches apart only where something distinguishes them: NXE or SMEP.
+      const told = load
+        .i64(at(REG.EFER))
+        .and(EFER_NXE)
+        .or(load.i64(at(REG.CR4)).and(CR4_SMEP))
+        .ne(0n);
+      const fetch = told.select(access.and(4).shl(2), i32(0));
+      fault(f, FAULT.PAGE, i32(code).or(access.and(2)).or(user.shl(2)).or(fetch));
     };
     f.set(table, load.i64(at(REG.CR3)).and(ADDRESS));
     f.set(shift, i64(39n));
@@ -198,6 +207,10 @@ function defineTranslate(module: ModuleBuilder, runtime: CoreRuntime): void {
       f.set(entry, load.i64(entryAddress.get));
       f.if(entry.get.and(PRESENT).eqz(), () => pageFault(0));
       f.if(entry.get.and(LARGE).ne(0n).and(shift.get.eq(39n)), () => pageFault(PF.PRESENT | PF.RESERVED));
+      f.if(entry.get.ltS(0n), () => {
+        // Bit 63 is reserved without EFER.NXE.
+        f.if(load.i64(at(REG.EFER)).and(EFER_NXE).eqz(), () => pageFault(PF.PRESENT | PF.RESERVED));
+      });
       f.set(all, all.get.and(entry.get));
       f.set(any, any.get.or(entry.get));
       const leaf = shift.get.eq(12n).or(entry.get.and(LARGE).ne(0n).and(shift.get.leU(30n)));
@@ -215,13 +228,6 @@ function defineTranslate(module: ModuleBuilder, runtime: CoreRuntime): void {
       const below = f.tmp(i64(1n).shl(shift.get).sub(1n));
       f.if(shift.get.gtU(12n).and(entry.get.and(below).and(~0x1fffn).ne(0n)), () =>
         pageFault(PF.PRESENT | PF.RESERVED),
-      );
-      f.if(
-        any.get
-          .and(NO_EXECUTE)
-          .ne(0n)
-          .and(load.i64(at(REG.EFER)).and(0x800n).eqz()),
-        () => pageFault(PF.PRESENT | PF.RESERVED),
       );
 
       const userPage = f.tmp(all.get.and(USER).ne(0n));

@@ -1,10 +1,11 @@
-import { EXIT_REASON } from "../../arch/vmx.js";
+import { CR_ACCESS, EXIT_REASON } from "../../arch/vmx.js";
 import { CR0, CR4, EFER } from "../../arch/x86.js";
 import { CpuException, generalProtection, invalidOpcode, VECTOR, VmExitSignal } from "../faults.js";
 import { readTaskPriority, writeTaskPriority } from "../interrupts/virtual-apic.js";
 import type { Instruction } from "../isa/instruction.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment, SystemOperation } from "./environment.js";
+import { inUse } from "./extended-state.js";
 import { readRm, requirePrivilege, setGpr, writeRm } from "./operands.js";
 
 /** CR4 bits that our CPUID advertises; setting another one is #GP(0). */
@@ -31,8 +32,8 @@ const CR0_KNOWN = CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.ET | CR0.NE | CR0.WP |
 /** Access types of the exit qualification for control registers (SDM 3C table 28-3). */
 const ACCESS = { TO: 0, FROM: 1, CLTS: 2, LMSW: 3 } as const;
 
-function exitForAccess(instruction: Instruction, cr: number, access: number, gpr: number, source = 0): never {
-  const qualification = BigInt(cr) | (BigInt(access) << 4n) | (BigInt(gpr) << 8n) | (BigInt(source) << 16n);
+function exitForAccess(instruction: Instruction, cr: number, access: number, gpr: number): never {
+  const qualification = BigInt(cr) | (BigInt(access) << 4n) | (BigInt(gpr) << 8n);
   throw new VmExitSignal({ reason: EXIT_REASON.CR_ACCESS, qualification, instructionLength: instruction.length });
 }
 
@@ -104,8 +105,15 @@ function writeCr3(environment: CpuEnvironment, value: bigint): void {
   environment.flushNonGlobal();
 }
 
-const movToCr: SystemOperation = (environment, instruction) => {
+const CONTROL_REGISTERS = [0, 2, 3, 4, 8];
+
+function requireControlRegister(environment: CpuEnvironment, instruction: Instruction): void {
+  if (!CONTROL_REGISTERS.includes(instruction.reg)) throw invalidOpcode();
   requirePrivilege(environment);
+}
+
+const movToCr: SystemOperation = (environment, instruction) => {
+  requireControlRegister(environment, instruction);
   const { state, controls } = environment;
   const wide = state.longMode;
   const raw = state.gpr(instruction.rm);
@@ -137,7 +145,7 @@ const movToCr: SystemOperation = (environment, instruction) => {
 };
 
 const movFromCr: SystemOperation = (environment, instruction) => {
-  requirePrivilege(environment);
+  requireControlRegister(environment, instruction);
   const { state } = environment;
   const value = ((): bigint => {
     switch (instruction.reg) {
@@ -162,8 +170,11 @@ const movFromCr: SystemOperation = (environment, instruction) => {
 const clts: SystemOperation = (environment, instruction) => {
   requirePrivilege(environment);
   const { state, controls } = environment;
-  if (controls && controls.cr0Mask & BigInt(CR0.TS)) exitForAccess(instruction, 0, ACCESS.CLTS, 0);
-  state.set(REG.CR0, state.get(REG.CR0) & ~BigInt(CR0.TS));
+  const ts = BigInt(CR0.TS);
+  if (controls && controls.cr0Mask & controls.cr0Shadow & ts) exitForAccess(instruction, 0, ACCESS.CLTS, 0);
+  // A bit that the host owns and that the guest believes clear stays what it is.
+  if (controls && controls.cr0Mask & ts) return "next";
+  state.set(REG.CR0, state.get(REG.CR0) & ~ts);
   environment.modeChanged();
   return "next";
 };
@@ -173,12 +184,18 @@ const lmsw: SystemOperation = (environment, instruction) => {
   requirePrivilege(environment);
   const source = readRm(environment, instruction, 2) & 0xfn;
   const { state, controls } = environment;
-  if (
-    controls &&
-    (source ^ controls.cr0Shadow) & controls.cr0Mask & 0xfn &&
-    (source | controls.cr0Shadow) & controls.cr0Mask & 1n & ~controls.cr0Shadow
-  ) {
-    exitForAccess(instruction, 0, ACCESS.LMSW, 0, Number(source));
+  if (controls) {
+    const differing = (source ^ controls.cr0Shadow) & controls.cr0Mask;
+    // LMSW cannot clear PE: only setting it is a change.
+    if (differing & 0xen || differing & source & 1n) {
+      const memory = instruction.memory ? CR_ACCESS.LMSW_MEMORY : 0;
+      throw new VmExitSignal({
+        reason: EXIT_REASON.CR_ACCESS,
+        qualification: BigInt((ACCESS.LMSW << CR_ACCESS.TYPE_SHIFT) | memory) | (source << 16n),
+        guestLinearAddress: instruction.memory ? environment.linearAddress(instruction, 2) : 0n,
+        instructionLength: instruction.length,
+      });
+    }
   }
   const value = (state.get(REG.CR0) & ~0xen) | source;
   writeCr0(environment, merged(environment, 0, value));
@@ -194,14 +211,15 @@ const smsw: SystemOperation = (environment, instruction) => {
 const DR7_GD = 1n << 13n;
 const DR6_BD = 1n << 13n;
 const DR6_FIXED = 0xffff_0ff0n;
+const DR7_WRITABLE = 0xffff_23ffn;
 
 function debugRegister(environment: CpuEnvironment, instruction: Instruction): number {
-  requirePrivilege(environment);
   const { state } = environment;
   const { reg } = instruction;
   if (reg > 7) throw invalidOpcode();
   const alias = reg === 4 || reg === 5;
   if (alias && state.get32(REG.CR4) & CR4.DE) throw invalidOpcode();
+  requirePrivilege(environment);
   if (state.get(REG.DR + 40) & DR7_GD) {
     state.set(REG.DR + 32, state.get(REG.DR + 32) | DR6_BD);
     throw new CpuException(VECTOR.DB);
@@ -223,7 +241,7 @@ const movToDr: SystemOperation = (environment, instruction) => {
   const value = state.longMode ? raw : raw & 0xffff_ffffn;
   if (at >= REG.DR + 32 && value >> 32n) throw generalProtection();
   if (at === REG.DR + 32) state.set(at, (value & 0xe00fn) | DR6_FIXED);
-  else if (at === REG.DR + 40) state.set(at, (value & 0xffff_2fffn) | 0x400n);
+  else if (at === REG.DR + 40) state.set(at, (value & DR7_WRITABLE) | 0x400n);
   else state.set(at, value);
   return "next";
 };
@@ -233,7 +251,7 @@ const xgetbv: SystemOperation = (environment) => {
   if (!(state.get32(REG.CR4) & CR4.OSXSAVE)) throw invalidOpcode();
   const index = state.gpr(1) & 0xffff_ffffn;
   if (index > 1n) throw generalProtection();
-  const value = index === 0n ? state.get(REG.XCR0) : state.get(REG.XCR0) & BigInt(state.get32(REG.XINUSE) | 1);
+  const value = index === 0n ? state.get(REG.XCR0) : state.get(REG.XCR0) & inUse(environment);
   state.setGpr(0, value & 0xffff_ffffn);
   state.setGpr(2, value >> 32n);
   return "next";

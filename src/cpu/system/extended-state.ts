@@ -132,7 +132,7 @@ function setMxcsr(environment: CpuEnvironment, value: number): void {
 }
 
 /** Components that are not in their initial state (XINUSE). */
-function inUse(environment: CpuEnvironment): bigint {
+export function inUse(environment: CpuEnvironment): bigint {
   const { state } = environment;
   let bits = 0n;
   const plain =
@@ -242,8 +242,8 @@ const restore =
       if (format & ~COMPACTED & ~allowed || present & ~format) throw generalProtection();
     } else if (present & ~xcr0 || format !== 0n || view.getBigUint64(HEADER + 16, true) !== 0n)
       throw generalProtection();
-    for (let n = compact ? 16 : 24; n < 64; n += 8) {
-      if (compact && view.getBigUint64(HEADER + n, true) !== 0n) throw generalProtection();
+    for (let n = 16; compact && n < 64; n += 8) {
+      if (view.getBigUint64(HEADER + n, true) !== 0n) throw generalProtection();
     }
     const requested = edxEax(environment) & allowed;
     const mxcsr = view.getUint32(24, true);

@@ -1,8 +1,8 @@
-import { CR4 } from "../../arch/x86.js";
-import { generalProtection } from "../faults.js";
-import { REG } from "../layout.js";
-import type { SystemOperation } from "./environment.js";
-import { requirePrivilege, setEdxEax, setGpr } from "./operands.js";
+import { CR4, RIGHTS } from "../../arch/x86.js";
+import { CpuException, generalProtection } from "../faults.js";
+import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
+import type { CpuEnvironment, SystemOperation } from "./environment.js";
+import { isCanonical, requirePrivilege, setEdxEax, setGpr } from "./operands.js";
 import { moveStack, stackAddress } from "./segments.js";
 
 const rdtsc: SystemOperation = (environment) => {
@@ -28,10 +28,18 @@ const random: SystemOperation = (environment, instruction) => {
 
 const invlpg: SystemOperation = (environment, instruction) => {
   requirePrivilege(environment);
-  environment.flushPage(environment.linearAddress(instruction, 1));
+  const flush = (): void => environment.flushPage(environment.linearAddress(instruction, 1));
+  try {
+    flush();
+  } catch (thrown) {
+    // In 64-bit mode an address that is not canonical makes it do nothing.
+    if (!(thrown instanceof CpuException) || !environment.state.longMode) throw thrown;
+  }
   return "next";
 };
 
+const INVPCID_ADDRESS = 0n;
+const INVPCID_CONTEXT = 1n;
 const INVPCID_TYPES = 4n;
 
 const invpcid: SystemOperation = (environment, instruction) => {
@@ -40,8 +48,11 @@ const invpcid: SystemOperation = (environment, instruction) => {
   const type = environment.state.longMode ? raw : raw & 0xffff_ffffn;
   const address = environment.linearAddress(instruction, 16);
   const low = environment.linear.read(address, 8);
-  environment.linear.read(address + 8n, 8);
+  const linear = environment.linear.read(address + 8n, 8);
   if (type >= INVPCID_TYPES || low >> 12n) throw generalProtection();
+  const single = type === INVPCID_ADDRESS || type === INVPCID_CONTEXT;
+  if (single && low !== 0n && !(environment.state.get32(REG.CR4) & CR4.PCIDE)) throw generalProtection();
+  if (type === INVPCID_ADDRESS && !isCanonical(linear)) throw generalProtection();
   environment.flushAll();
   return "next";
 };
@@ -61,6 +72,14 @@ const movdir64b: SystemOperation = (environment, instruction) => {
 
 const RBP = 5;
 
+/** Linear address of an offset in the stack segment. */
+function enclosing({ state }: CpuEnvironment, offset: bigint): bigint {
+  if (state.longMode) return BigInt.asUintN(64, offset);
+  const ss = REG.SEGMENTS + SEGMENT.SS * SEG_SIZE;
+  const mask = state.get32(ss + SEG.RIGHTS) & RIGHTS.DB ? 0xffff_ffffn : 0xffffn;
+  return BigInt.asUintN(32, (offset & mask) + state.get(ss + SEG.BASE));
+}
+
 /** ENTER: nesting levels copy frame pointers of the enclosing procedures. */
 const enter: SystemOperation = (environment, instruction) => {
   const { state, linear } = environment;
@@ -72,7 +91,7 @@ const enter: SystemOperation = (environment, instruction) => {
   const top = BigInt.asUintN(bytes * 8, state.gpr(4) - BigInt(bytes));
   let pushed = bytes;
   for (let n = 1; n < level; n++) {
-    const value = linear.read(BigInt.asUintN(state.longMode ? 64 : 32, frame - BigInt(n * bytes)), bytes);
+    const value = linear.read(enclosing(environment, frame - BigInt(n * bytes)), bytes);
     pushed += bytes;
     linear.write(stackAddress(environment, -pushed), bytes, value);
   }

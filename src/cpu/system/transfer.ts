@@ -33,8 +33,9 @@ function farTransfer(environment: CpuEnvironment, selector: number, offset: bigi
   if (conforming ? dpl > cpl : (selector & 3) > cpl || dpl !== cpl) throw error(selector);
   if (!(rights & RIGHTS.P)) throw notPresent(selector);
   checkTarget(environment, rights, descriptor.limit, offset);
+  const code = accessed(environment, descriptor, (selector & 0xfffc) | cpl);
   before();
-  state.setSegment(SEGMENT.CS, accessed(environment, descriptor, (selector & 0xfffc) | cpl));
+  state.setSegment(SEGMENT.CS, code);
   state.rip = offset;
   environment.modeChanged();
   return "jump";
