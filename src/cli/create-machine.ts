@@ -1,5 +1,5 @@
 import { Core } from "../cpu/core.js";
-import { SMALL_TDS } from "../guests/small-tds.js";
+import { findSmallTd } from "../guests/small-tds.js";
 import { PlatformTarget } from "../observe/injection/platform-target.js";
 import type { InjectionTarget } from "../observe/injection/target.js";
 import type { PageReport, VcpuReport } from "../observe/outcome.js";
@@ -33,7 +33,7 @@ export function createMachine(config: MachineConfig): Machine {
 
 function guestOf({ payload, append, memory, vcpus }: MachineConfig): Guest {
   if (payload.kind === "small-td") {
-    const td = SMALL_TDS.find(({ name }) => name === payload.name);
+    const td = findSmallTd(payload.name);
     if (td === undefined)
       throw new UserError("UNKNOWN_GUEST", `there is no small TD ${payload.name}`, "see `guests list`");
     return { image: td.build(), memory: td.memory, vcpus: td.vcpus };

@@ -1,4 +1,5 @@
 import { performance } from "node:perf_hooks";
+import { findSmallTd } from "../guests/small-tds.js";
 import { InjectionScheduler } from "../observe/injection/scheduler.js";
 import {
   hex,
@@ -15,7 +16,7 @@ import { type ConsoleOutput, fileOutput, streamOutput } from "./console/output.j
 import { standardInput } from "./console/stdin.js";
 import { STATUS, UserError } from "./errors.js";
 import { writeJson } from "./json-file.js";
-import type { Machine, MachineConfig, MachineFactory, Whereabouts } from "./machine.js";
+import type { Machine, MachineFactory, Whereabouts } from "./machine.js";
 import { type LoadedGuest, loadGuest } from "./payload.js";
 import type { RunRequest } from "./run-request.js";
 import { Session, type SessionEnd, type SessionLimits } from "./session.js";
@@ -63,10 +64,13 @@ export async function runCommand(
 }
 
 function configOf(request: RunRequest): RunConfig {
+  const { guest } = request;
+  // A small TD says itself how large it is.
+  const small = guest.kind === "small-td" ? findSmallTd(guest.name) : undefined;
   return {
-    memory: request.memory,
-    vcpus: request.vcpus,
-    append: request.guest.kind === "small-td" ? "" : request.append,
+    memory: small?.memory ?? request.memory,
+    vcpus: small?.vcpus ?? request.vcpus,
+    append: small === undefined ? request.append : "",
     seed: request.seed,
     profiles: { module: request.moduleProfile, host: request.hostProfile },
     emca: request.emca,
@@ -117,7 +121,7 @@ class Run {
   async toItsEnd(): Promise<RunResult> {
     const { request, speaker } = this;
     try {
-      const machine = this.createMachine(this.#machineConfig());
+      const machine = this.#launch();
       const tally = new Tally(machine.events);
       const scheduler = new InjectionScheduler(machine.injectionTarget);
       machine.onConsole((bytes) => this.#show(bytes, scheduler));
@@ -140,8 +144,14 @@ class Run {
     }
   }
 
-  #machineConfig(): MachineConfig {
-    return { ...this.config, payload: this.guest.payload, rtc: this.request.rtc };
+  #launch(): Machine {
+    const config = { ...this.config, payload: this.guest.payload, rtc: this.request.rtc };
+    try {
+      return this.createMachine(config);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      throw new UserError(error.code, `${this.guest.report.kernel}: ${error.message}`, error.hint);
+    }
   }
 
   #limits(): SessionLimits {

@@ -41,8 +41,8 @@ describe("Debian on a terminal", () => {
       context.skip(reason !== undefined, reason);
       const { status, text } = await onTerminal([
         ["td:~#", "echo $((6 * 7))\r"],
-        ["42", "sleep 1000\r"],
-        ["sleep 1000", "\x03"],
+        ["42", "echo sleeping; sleep 1000\r"],
+        ["\nsleeping", "\x03"],
         ["td:~#", "echo interrupted=$?\r"],
         ["interrupted=130", "poweroff -f\r"],
       ]);
