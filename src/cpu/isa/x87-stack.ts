@@ -96,10 +96,12 @@ export function pushResult(m: Meaning): void {
   pushAnyway(m);
 }
 
-/** Pushes FPU.RESULT over whatever is there. */
+/** Pushes FPU.RESULT over whatever is there. Only an invalid operation keeps it off: a denormal arrives, unmasked or not. */
 export function pushAnyway(m: Meaning): void {
   const { f } = m;
-  f.if(mayStore(m), () => {
+  mayStore(m);
+  const unmasked = load.i32(i32(FPU.FLAGS)).and(load.i32_16U(i32(REG.FCW)).xor(-1));
+  f.if(unmasked.and(FLAG.INVALID).eqz(), () => {
     moveTop(m, -1);
     storeResult(m, 0);
   });
