@@ -1,11 +1,20 @@
+import {
+  breakpointsEnabled,
+  clearAccessLog,
+  dataHits,
+  instructionHits,
+  reportDebug,
+  SINGLE_STEP,
+  watchesData,
+} from "./debug.js";
 import { Executor, type SliceEnd } from "./executor.js";
 import { CpuException, VECTOR, VmExitSignal } from "./faults.js";
 import type { GuestControls } from "./guest-cpu.js";
 import { type DeliveredEvent, deliverEvent } from "./interrupts/deliver.js";
 import { syncPostedInterrupts } from "./interrupts/posted.js";
-import { acceptVirtualInterrupt, pendingVirtualInterrupt } from "./interrupts/virtual-apic.js";
+import { acceptVirtualInterrupt, pendingVirtualInterrupt, returnVirtualInterrupt } from "./interrupts/virtual-apic.js";
 import { raiseVirtualizationException } from "./interrupts/virtualization-exception.js";
-import { LOCAL, RAM_BASE, REG } from "./layout.js";
+import { LOCAL, ODD_PASSES_MAX, RAM_BASE, REG, WALK } from "./layout.js";
 import { linearAddress } from "./linear-address.js";
 import { OddPageSignal } from "./linear-memory.js";
 import { nextRandom } from "./random.js";
@@ -42,15 +51,19 @@ const EXIT_TRIPLE_FAULT = 2;
 const EXIT_EPT_VIOLATION = 48;
 const FLAG = { TF: 0x100, IF: 0x200, RF: 0x1_0000 } as const;
 const SHADOWS = 3;
+const MOV_SS_SHADOW = 2;
+/** Pending debug exceptions that ask for #DB: B0 to B3 and BS. */
+const PENDING_CAUSES = SINGLE_STEP | 15;
+const LINE = 64;
 const ACCESS_FETCH = 4;
 const FINAL_ACCESS = 0x100;
 /** Bit 31 of FAULT_CODE: the shared EPT entry lets the processor deliver #VE. */
 const CONVERTIBLE = 0x8000_0000;
-/** Debug exceptions: single step is bit 14 of DR6. */
-const DR6_BS = 1n << 14n;
 const WATCH_FETCH = 2;
-const PASSES = 4;
 const PASS_BYTES = 64;
+
+/** `#lastSystem` of an instruction that ended in the delivery of an event. */
+const SOFTWARE_EVENT = "event";
 
 /**
  * One x86-64 core: the executor, and on top of it system instructions, exceptions and event delivery, the virtual APIC and
@@ -94,6 +107,8 @@ export class Core {
   /** Clock less ticks of the executor, during `run`. */
   #clockBase = 0;
   #onBreak: ((rip: bigint) => void) | null = null;
+  /** System operation of the instruction just done, else empty. */
+  #lastSystem = "";
 
   /** @param interpreter compiled for this kind of memory; default: generated now. */
   constructor(memory: WebAssembly.Memory, interpreter?: WebAssembly.Module) {
@@ -187,7 +202,7 @@ export class Core {
   passOddAccess(bytes: Uint8Array | undefined): void {
     const { state } = this;
     const n = state.get32(LOCAL.ODD_PASSES);
-    if (n >= PASSES) throw new Error("more accesses to odd pages than an instruction can make");
+    if (n >= ODD_PASSES_MAX) throw new Error("more accesses to odd pages than an instruction can make");
     const hpa = state.get(LOCAL.FAULT_HPA);
     let found = BigInt(RAM_BASE) + hpa;
     if (bytes) {
@@ -210,32 +225,46 @@ export class Core {
     executor.modeChanged();
     const end = executor.ticks + ticks;
     // An instruction that exited and that the module has carried out counts as any other.
-    if (this.#exitNext !== null && state.rip === this.#exitNext && !this.entryEvent.interruptionInfo) this.#completed();
+    if (this.#exitNext !== null && state.rip === this.#exitNext && !this.entryEvent.interruptionInfo) {
+      this.#completed();
+      this.#clearFlag(FLAG.RF);
+    }
     this.#exitNext = null;
     const injected = this.#injectEntryEvent();
     if (injected) return injected;
     for (;;) {
       const rest = end - executor.ticks;
       if (rest <= 0) return { kind: "budget" };
+      const shadow = state.get32(REG.INTERRUPTIBILITY) & SHADOWS;
+      // In the order of the architecture: traps of the instruction before, interrupts, then what this instruction meets.
+      if (state.get32(REG.PENDING_DEBUG) & PENDING_CAUSES && !(shadow & MOV_SS_SHADOW)) {
+        const trapped = this.#pendingDebug();
+        if (trapped) return trapped;
+        continue;
+      }
       const interrupted = this.#virtualInterrupt();
+      if (interrupted === "delivered") continue;
       if (interrupted) return interrupted;
-      const shadowed = (state.get32(REG.INTERRUPTIBILITY) & SHADOWS) !== 0;
-      const trapping = (state.get32(REG.FLAGS) & FLAG.TF) !== 0;
+      const stepping = breakpointsEnabled(state) || (state.get32(REG.FLAGS) & FLAG.TF) !== 0;
+      if (stepping || state.get32(LOCAL.LOG_ACCESSES)) {
+        const met = this.#beforeStep(shadow);
+        if (met === "delivered") continue;
+        if (met) return met;
+      } else this.#clearFlag(FLAG.RF);
       const passing = state.get32(LOCAL.ODD_PASSES) !== 0;
       if (state.get32(LOCAL.WATCH_LOAD) === WATCH_FETCH) {
         const watched = this.#watchFetch();
         if (watched) return watched;
       }
-      const before = executor.retired;
-      const stop = this.#act(executor.slice(shadowed || trapping || passing ? 1 : rest));
-      if (executor.retired !== before) {
+      const retired = executor.retired;
+      const spent = executor.ticks;
+      const trapping = (state.get32(REG.FLAGS) & FLAG.TF) !== 0;
+      this.#lastSystem = "";
+      const stop = this.#act(executor.slice(shadow || stepping || passing ? 1 : rest));
+      if (executor.ticks !== spent) {
         if (passing) state.set32(LOCAL.ODD_PASSES, 0);
-        if (shadowed) executor.endShadows();
-        if (state.get32(REG.FLAGS) & FLAG.RF) state.set32(REG.FLAGS, state.get32(REG.FLAGS) & ~FLAG.RF);
-        if (trapping) {
-          const trapped = this.#singleStep();
-          if (trapped) return trapped;
-        }
+        if (shadow && executor.retired !== retired) executor.endShadows(shadow);
+        if (stepping) this.#afterStep(trapping);
       }
       if (stop) return stop;
     }
@@ -269,7 +298,7 @@ export class Core {
     const instruction = executor.code.systemInstruction(record);
     const operation = systemOperations[instruction.system];
     if (!operation) throw new Error(`no operation ${instruction.system}`);
-    const shadow = state.get32(REG.INTERRUPTIBILITY) & SHADOWS;
+    this.#lastSystem = instruction.system;
     try {
       const result = operation(this.#environment, instruction);
       if (result instanceof VmExitSignal) return this.#vmExit(result);
@@ -281,7 +310,6 @@ export class Core {
       return this.#thrown(thrown);
     }
     this.#completed();
-    if (shadow) executor.endShadows();
     return null;
   }
 
@@ -295,6 +323,7 @@ export class Core {
     if (thrown instanceof CpuException || thrown instanceof VmExitSignal) return this.#fault(thrown);
     if (thrown instanceof OddPageSignal) return this.#oddAccess(false);
     if (thrown instanceof SoftwareEvent) {
+      this.#lastSystem = SOFTWARE_EVENT;
       const stop = this.#deliver(thrown.event);
       if (!stop) this.#completed();
       return stop;
@@ -326,7 +355,7 @@ export class Core {
   }
 
   /** Delivers an event through the IDT; what happens on the way is the core's next stop. */
-  #deliver(event: DeliveredEvent): CoreStop | null {
+  #deliver(event: DeliveredEvent, undo?: () => void): CoreStop | null {
     try {
       if (deliverEvent(this.#environment, event) === "triple-fault") {
         if (!this.#guest) return { kind: "triple-fault" };
@@ -334,6 +363,8 @@ export class Core {
       }
       return null;
     } catch (thrown) {
+      // The platform decides on an odd page first: until then the event is where it came from.
+      if (thrown instanceof OddPageSignal) undo?.();
       return this.#thrown(thrown);
     }
   }
@@ -342,15 +373,22 @@ export class Core {
     const { interruptionInfo: info, errorCode, instructionLength } = this.entryEvent;
     if (!(info & INTERRUPTION.VALID)) return null;
     this.entryEvent.interruptionInfo = 0;
-    return this.#deliver({
-      info: info & 0x7ff,
-      errorCode: info & INTERRUPTION.ERROR_CODE ? errorCode : null,
-      address: this.state.get(REG.CR2),
-      instructionLength,
-    });
+    // An event that VM entry delivers takes the place of debug exceptions that were pending.
+    this.state.set(REG.PENDING_DEBUG, 0n);
+    return this.#deliver(
+      {
+        info: info & 0x7ff,
+        errorCode: info & INTERRUPTION.ERROR_CODE ? errorCode : null,
+        address: this.state.get(REG.CR2),
+        instructionLength,
+      },
+      () => {
+        this.entryEvent.interruptionInfo = info;
+      },
+    );
   }
 
-  #virtualInterrupt(): CoreStop | null {
+  #virtualInterrupt(): CoreStop | "delivered" | null {
     const { state } = this;
     state.set32(LOCAL.INTERRUPT_WINDOW, 0);
     if (!this.#guest) return null;
@@ -361,33 +399,80 @@ export class Core {
       return null;
     }
     const vector = acceptVirtualInterrupt(this.#environment);
-    return this.#deliver({
-      info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT),
-      errorCode: null,
-      address: 0n,
-      instructionLength: 0,
-    });
+    const stop = this.#deliver(
+      {
+        info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT),
+        errorCode: null,
+        address: 0n,
+        instructionLength: 0,
+      },
+      () => returnVirtualInterrupt(this.#environment, vector),
+    );
+    return stop ?? "delivered";
   }
 
-  #singleStep(): CoreStop | null {
+  #debugException(undo?: () => void): CoreStop | null {
+    const info = VECTOR.DB | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT);
+    return this.#deliver({ info, errorCode: null, address: 0n, instructionLength: 0 }, undo);
+  }
+
+  /** Debug traps of the instruction before. */
+  #pendingDebug(): CoreStop | null {
     const { state } = this;
-    state.set(REG.DR + 32, state.get(REG.DR + 32) | DR6_BS);
-    return this.#deliver({
-      info: VECTOR.DB | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT),
-      errorCode: null,
-      address: 0n,
-      instructionLength: 0,
-    });
+    const pending = state.get(REG.PENDING_DEBUG);
+    reportDebug(state, Number(pending) & PENDING_CAUSES);
+    state.set(REG.PENDING_DEBUG, 0n);
+    return this.#debugException(() => state.set(REG.PENDING_DEBUG, pending));
+  }
+
+  /** Before an instruction that is watched or stepped: instruction breakpoints, unless RF or a MOV SS before it holds them off. */
+  #beforeStep(shadow: number): CoreStop | "delivered" | null {
+    const { state, executor } = this;
+    const log = watchesData(state) ? 1 : 0;
+    if (state.get32(LOCAL.LOG_ACCESSES) !== log) {
+      state.set32(LOCAL.LOG_ACCESSES, log);
+      executor.flushNonGlobal();
+    }
+    clearAccessLog(state);
+    if (state.get32(REG.FLAGS) & FLAG.RF || shadow & MOV_SS_SHADOW) return null;
+    const hits = instructionHits(state, this.#linearRip());
+    if (!hits) return null;
+    reportDebug(state, hits);
+    return this.#debugException() ?? "delivered";
+  }
+
+  /** After an instruction or one iteration of it: RF ends, traps become pending. */
+  #afterStep(trapping: boolean): void {
+    const { state } = this;
+    const last = this.#lastSystem;
+    if (last !== "iret") this.#clearFlag(FLAG.RF);
+    // Delivery of an event through the IDT has cleared TF: its instruction is not trapped any more.
+    if (last === SOFTWARE_EVENT) return;
+    const stepped = last === "syscall" || last === "sysret" ? (state.get32(REG.FLAGS) & FLAG.TF) !== 0 : trapping;
+    const causes = dataHits(state) | (stepped ? SINGLE_STEP : 0);
+    if (causes) state.set(REG.PENDING_DEBUG, state.get(REG.PENDING_DEBUG) | BigInt(causes));
+  }
+
+  #clearFlag(flag: number): void {
+    const flags = this.state.get32(REG.FLAGS);
+    if (flags & flag) this.state.set32(REG.FLAGS, flags & ~flag);
+  }
+
+  #linearRip(): bigint {
+    const { state } = this;
+    return state.longMode ? state.rip : (state.rip + state.get(LOCAL.CODE_BASE)) & 0xffff_ffffn;
   }
 
   #oddAccess(fetch: boolean): CoreStop {
     const { state } = this;
     const code = state.get32(LOCAL.FAULT_CODE);
     const access = !(code & FINAL_ACCESS) ? "walk" : fetch || code & 4 ? "fetch" : code & 2 ? "store" : "load";
-    const length = access === "walk" ? 8 : access === "fetch" ? 1 : state.get32(LOCAL.ACCESS_BYTES);
+    const hpa = Number(state.get(LOCAL.FAULT_HPA));
+    // Code is fetched by lines.
+    const length = access === "walk" ? 8 : access === "fetch" ? LINE - (hpa % LINE) : state.get32(LOCAL.ACCESS_BYTES);
     return {
       kind: "odd-access",
-      hpa: Number(state.get(LOCAL.FAULT_HPA)),
+      hpa,
       length,
       access,
       keyId: state.get(LOCAL.FAULT_GPA) & state.get(LOCAL.SHARED_MASK) ? 0 : state.get32(LOCAL.KEY_ID),
@@ -402,9 +487,8 @@ export class Core {
   /** The fetch of the instruction at RIP, if it is from a private page. */
   #watchFetch(): CoreStop | null {
     const { state } = this;
-    const linear = state.longMode ? state.rip : (state.rip + state.get(LOCAL.CODE_BASE)) & 0xffff_ffffn;
-    const at = this.executor.exports.translate(linear, ACCESS_FETCH) >>> 0;
-    if (at === 0) return null;
+    const at = this.executor.exports.translate(this.#linearRip(), ACCESS_FETCH) >>> 0;
+    if (at === 0 || state.get32(LOCAL.WALK) & WALK.SHARED) return null;
     state.set(LOCAL.FAULT_HPA, BigInt(at - RAM_BASE));
     return this.#watched("fetch");
   }

@@ -17,6 +17,7 @@ import {
   SEGMENT,
   STATE_BASE,
   STATE_SIZE,
+  WALK,
 } from "./layout.js";
 import { operandCovers } from "./linear-address.js";
 import { recordedFault, TranslatedMemory } from "./linear-memory.js";
@@ -24,6 +25,7 @@ import { enterMode } from "./mode.js";
 import { CpuState } from "./state.js";
 
 const PAGE = 4096;
+const LINE = 64;
 /** All that the mode of the executor follows from. */
 const MODE_REGISTERS: readonly { readonly register: number; readonly mask: number }[] = [
   ...[REG.CPL, REG.CR0, REG.CR4, REG.EFER].map((register) => ({ register, mask: -1 })),
@@ -159,6 +161,7 @@ export class Executor {
     let rest = ticks;
     for (;;) {
       this.exports.run(rest);
+      if (state.get32(LOCAL.ODD_INDEX)) state.set32(LOCAL.ODD_INDEX, 0);
       const left = state.get32(LOCAL.BUDGET) + state.get32(LOCAL.BUDGET_REST);
       const spent = rest - left;
       this.ticks += spent;
@@ -224,16 +227,46 @@ export class Executor {
     const linear = wrap(state.rip + state.get(LOCAL.CODE_BASE));
     const address = exports.translate(linear, ACCESS_FETCH) >>> 0;
     if (address === 0) return this.#fault(true);
+    if (this.#isOdd()) return this.#decodeOdd(linear);
     const breakOffset =
       this.#breakAt !== null && this.#breakAt >> 12n === linear >> 12n ? Number(this.#breakAt & 0xfffn) : -1;
     const beyond = wrap((linear & ~0xfffn) + 4096n);
     const done = this.code.decodeRun(
       address,
       this.#mode,
-      () => exports.translate(beyond, ACCESS_FETCH) >>> 0,
+      () => {
+        const second = exports.translate(beyond, ACCESS_FETCH) >>> 0;
+        return second !== 0 && this.#isOdd() ? 0 : second;
+      },
       breakOffset,
     );
-    return done ? null : this.#fault(true);
+    if (done) return null;
+    return this.#isOdd() ? this.#decodeOdd(linear) : this.#fault(true);
+  }
+
+  /** The last translation found an odd page whose access the platform has let pass. */
+  #isOdd(): boolean {
+    return (this.state.get32(LOCAL.WALK) & WALK.ODD) !== 0;
+  }
+
+  /** Decodes one instruction with bytes in an odd page, line by line, for one execution. */
+  #decodeOdd(linear: bigint): SliceEnd | null {
+    const { state, exports } = this;
+    const memory = new Uint8Array(this.memory.buffer);
+    const bytes = new Uint8Array(INSTRUCTION_LENGTH);
+    let length = 0;
+    for (;;) {
+      const from = wrapped(this.#mode, linear + BigInt(length));
+      const at = exports.translate(from, ACCESS_FETCH) >>> 0;
+      if (at === 0) return this.#fault(true);
+      const part = Math.min(INSTRUCTION_LENGTH - length, LINE - Number(from & BigInt(LINE - 1)));
+      bytes.set(memory.subarray(at, at + part), length);
+      length += part;
+      const decoded = decode(bytes, 0, length, this.#mode);
+      if (decoded === "truncated") continue;
+      state.set32(LOCAL.ODD_INDEX, this.code.decodeOnce(decoded, Number(linear & BigInt(PAGE - 1)), this.#mode));
+      return null;
+    }
   }
 
   /** The shadow of an STI in this slice has passed if ticks have been spent since. */
@@ -244,9 +277,9 @@ export class Executor {
     }
   }
 
-  /** STI and MOV SS shadows end with the next instruction. */
-  endShadows(): void {
+  /** STI and MOV SS shadows end with the next instruction; one that this instruction begins stays. */
+  endShadows(ended = SHADOWS): void {
     const blocked = this.state.get32(REG.INTERRUPTIBILITY);
-    if (blocked & SHADOWS) this.state.set32(REG.INTERRUPTIBILITY, blocked & ~SHADOWS);
+    if (blocked & ended) this.state.set32(REG.INTERRUPTIBILITY, blocked & ~ended);
   }
 }

@@ -172,7 +172,7 @@ export const LOCAL = {
   EXCEPTION_CODE: 0x20ec,
   /** Levels of the EPT: 4 or 5 (i32). */
   EPT_LEVELS: 0x20f0,
-  /** Accesses to odd pages that the platform has let pass for the instruction at hand (i32 count). */
+  /** Accesses to odd pages that the platform has let pass for the instruction at hand (i32 count, at most `ODD_PASSES_MAX`). */
   ODD_PASSES: 0x20f4,
   /** Host physical memory in bytes (u64). */
   RAM_SIZE: 0x20f8,
@@ -192,13 +192,23 @@ export const LOCAL = {
   /** 64 bytes in which a write that cannot be made in place is put together, and 64 more for a read. */
   BOUNCE: 0x2100,
   BOUNCE_READ: 0x2140,
-  /** ODD_PASSES, up to 4: host physical address (u64), WebAssembly address of what is found there (u64). */
-  ODD_PASS_LINES: 0x2180,
+  /** For each pass: host physical address (u64), WebAssembly address of what is found there (u64). */
+  ODD_PASS_LINES: 0x3000,
   /** What accesses to odd pages find instead of memory: 64 bytes for each pass. */
-  ODD_BYTES_FOUND: 0x2400,
+  ODD_BYTES_FOUND: 0x3400,
+  /** Offset index of the one instruction that was decoded from an odd page and is about to execute, else 0 (i32). */
+  ODD_INDEX: 0x2180,
+  /** Non-zero: data accesses are noted in ACCESS_LOG and bypass the TLB (i32); how many there are (i32). */
+  LOG_ACCESSES: 0x2184,
+  ACCESS_COUNT: 0x2188,
+  /** Accesses: linear address (u64), bytes (i32), 1 if for writing (i32). */
+  ACCESS_LOG: 0x3800,
   /** Free for executors' temporaries (512 bytes). */
   SCRATCH: 0x2200,
 } as const;
+
+/** Most odd accesses of one instruction: bytes of two lines or pages of code and of data, and their page walks. */
+export const ODD_PASSES_MAX = 16;
 
 /** Where soft-float works: unpacked operands, accumulated exception flags, rounding control, results wider than 64 bits. */
 export const FPU = {

@@ -1,3 +1,4 @@
+import { logAccess } from "./debug.js";
 import { CpuException, VECTOR, VmExitSignal } from "./faults.js";
 import type { InterpreterExports } from "./interpreter/generate.js";
 import { FAULT, LOCAL, PAGE_META, RAM_BASE } from "./layout.js";
@@ -53,6 +54,8 @@ export class TranslatedMemory implements LinearMemory {
     this.state.set32(LOCAL.ACCESS_BYTES, bytes);
     const found = this.exports.translate(address, access) >>> 0;
     if (found === 0) throw recordedFault(this.state);
+    if (this.state.get32(LOCAL.LOG_ACCESSES) && !(access & ACCESS.SUPERVISOR))
+      logAccess(this.state, address, bytes, (access & ACCESS.WRITE) !== 0);
     return found;
   }
 
@@ -96,6 +99,26 @@ export class TranslatedMemory implements LinearMemory {
         this.#view.setBigUint64(at, BigInt.asUintN(64, value), true);
     }
     this.#written(at, bytes);
+  }
+
+  readWords(address: bigint, into: BigUint64Array, count: number, supervisor = false): void {
+    if (Number(address & 0xfffn) + count * 8 > 4096) {
+      for (let n = 0; n < count; n++) into[n] = this.read(address + BigInt(n * 8), 8, supervisor);
+      return;
+    }
+    const at = this.#translate(address, count * 8, supervisor ? ACCESS.READ | ACCESS.SUPERVISOR : ACCESS.READ);
+    for (let n = 0; n < count; n++) into[n] = this.#view.getBigUint64(at + n * 8, true);
+  }
+
+  writeWords(address: bigint, words: BigUint64Array, count: number, supervisor = false): void {
+    if (Number(address & 0xfffn) + count * 8 > 4096) {
+      this.probeWrite(address, count * 8, supervisor);
+      for (let n = 0; n < count; n++) this.write(address + BigInt(n * 8), 8, words[n] as bigint, supervisor);
+      return;
+    }
+    const at = this.#translate(address, count * 8, supervisor ? ACCESS.WRITE | ACCESS.SUPERVISOR : ACCESS.WRITE);
+    for (let n = 0; n < count; n++) this.#view.setBigUint64(at + n * 8, words[n] as bigint, true);
+    this.#written(at, count * 8);
   }
 
   readBytes(address: bigint, length: number): Uint8Array {

@@ -12,7 +12,12 @@ export interface Segment {
   rights: number;
 }
 
-const ARITHMETIC = 0x8d5n;
+/** CF PF AF ZF SF OF. */
+const ARITHMETIC = 0x8d5;
+/** Bits of RFLAGS that exist, reserved ones excepted. */
+const WRITABLE = 0x3f7fd7;
+/** Bit n is set if n, of four bits, has even parity. */
+const EVEN_PARITY = 0x9669;
 
 /** Typed access to the register block of the processor (`layout.ts` says where each register lies). */
 export class CpuState {
@@ -61,33 +66,48 @@ export class CpuState {
     this.set(REG.RIP, value);
   }
 
+  /** RFLAGS as a number (bits 31:0), with the lazy arithmetic flags made plain. */
+  get flags(): number {
+    const { view } = this;
+    const high = (address: number): number => view.getInt32(address + 4, true);
+    const x = high(REG.FX);
+    const y = high(REG.FY);
+    const s = high(REG.FS);
+    const n = view.getInt32(REG.FN, true);
+    const parity = (n ^ (n >> 4)) & 15;
+    const adjust = view.getInt32(REG.FX, true) ^ view.getInt32(REG.FY, true) ^ view.getInt32(REG.FS, true);
+    const zero = (view.getInt32(REG.FZ, true) | high(REG.FZ)) === 0;
+    return (
+      view.getInt32(REG.FLAGS, true) |
+      (((x & y) | ((x | y) & ~s)) >>> 31) |
+      (((EVEN_PARITY >> parity) & 1) << 2) |
+      (adjust & 0x10) |
+      (zero ? 0x40 : 0) |
+      ((high(REG.FN) >>> 31) << 7) |
+      ((((x ^ s) & (y ^ s)) >>> 31) << 11)
+    );
+  }
+  set flags(value: number) {
+    const { view } = this;
+    const carry = value & 1;
+    const set = (address: number, low: number, high: number): void => {
+      view.setInt32(address, low, true);
+      view.setInt32(address + 4, high, true);
+    };
+    set(REG.FX, value & 0x10, carry << 31);
+    set(REG.FY, 0, carry << 31);
+    set(REG.FS, 0, (carry ^ ((value >> 11) & 1)) << 31);
+    set(REG.FZ, value & 0x40 ? 0 : 1, 0);
+    set(REG.FN, value & 4 ? 0 : 1, ((value >> 7) & 1) << 31);
+    set(REG.FLAGS, (value & ~ARITHMETIC & WRITABLE) | 2, 0);
+  }
+
   /** RFLAGS, with the lazy arithmetic flags made plain. */
   get rflags(): bigint {
-    const sign = 1n << 63n;
-    const x = this.get(REG.FX);
-    const y = this.get(REG.FY);
-    const s = this.get(REG.FS);
-    const n = this.get(REG.FN);
-    let flags = this.get(REG.FLAGS);
-    if (((x & y) | ((x | y) & ~s)) & sign) flags |= 1n;
-    let low = Number(n & 0xffn);
-    low ^= low >> 4;
-    if (((0x9669 >> (low & 15)) & 1) !== 0) flags |= 4n;
-    if ((x ^ y ^ s) & 16n) flags |= 16n;
-    if (this.get(REG.FZ) === 0n) flags |= 64n;
-    if (n & sign) flags |= 128n;
-    if ((x ^ s) & (y ^ s) & sign) flags |= 0x800n;
-    return flags;
+    return BigInt(this.flags);
   }
   set rflags(value: bigint) {
-    const cf = value & 1n;
-    const of = (value >> 11n) & 1n;
-    this.set(REG.FX, (cf << 63n) | (((value >> 4n) & 1n) << 4n));
-    this.set(REG.FY, cf << 63n);
-    this.set(REG.FS, (cf ^ of) << 63n);
-    this.set(REG.FZ, value & 64n ? 0n : 1n);
-    this.set(REG.FN, (((value >> 7n) & 1n) << 63n) | (value & 4n ? 0n : 1n));
-    this.set(REG.FLAGS, (value & ~ARITHMETIC & 0x3f7fd7n & ~0x28n) | 2n);
+    this.flags = Number(value & 0xffff_ffffn);
   }
 
   segment(index: number): Segment {

@@ -162,7 +162,11 @@ export class TestMachine {
     const offset = AT.HANDLERS + vector * 16;
     const at = AT.IDT + vector * 16;
     this.view.setUint32(at, (offset & 0xffff) | (selector << 16), true);
-    this.view.setUint32(at + 4, (offset & 0xffff_0000) | (present ? 0x8000 : 0) | (dpl << 13) | (type << 8) | ist, true);
+    this.view.setUint32(
+      at + 4,
+      (offset & 0xffff_0000) | (present ? 0x8000 : 0) | (dpl << 13) | (type << 8) | ist,
+      true,
+    );
     this.view.setBigUint64(at + 8, 0n, true);
   }
 
@@ -173,13 +177,7 @@ export class TestMachine {
     const flat = { base: 0n, limit: 0xffff_ffff };
     const code = bits === 64 ? 0xa09b : 0xc09b;
     const selector =
-      bits === 64
-        ? user
-          ? SELECTOR.USER_CODE64
-          : SELECTOR.CODE64
-        : user
-          ? SELECTOR.USER_CODE32
-          : SELECTOR.CODE32;
+      bits === 64 ? (user ? SELECTOR.USER_CODE64 : SELECTOR.CODE64) : user ? SELECTOR.USER_CODE32 : SELECTOR.CODE32;
     state.setSegment(SEGMENT.CS, { ...flat, selector, rights: user ? code | DPL3 : code });
     for (const n of [SEGMENT.ES, SEGMENT.SS, SEGMENT.DS, SEGMENT.FS, SEGMENT.GS]) {
       state.setSegment(n, {

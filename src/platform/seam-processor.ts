@@ -27,6 +27,7 @@ class SeamGuest implements GuestCpu {
   readonly state: CpuState;
   readonly controls: GuestControls;
   readonly entryEvent: EntryEvent;
+  #cleared: Uint8Array | undefined;
 
   constructor(
     private readonly core: GuestCore,
@@ -45,18 +46,27 @@ class SeamGuest implements GuestCpu {
   }
   clear(): void {
     const { state } = this;
+    // The TD's XCR0 and XSS stay: the host restores its own.
     const xcr0 = state.get(REG.XCR0);
     const xss = state.get(REG.XSS);
-    state.block().fill(0);
-    state.rflags = 2n;
-    // The TD's XCR0 and XSS stay: the host restores its own.
+    this.#cleared ??= this.#clearedBlock();
+    state.block().set(this.#cleared);
     state.set(REG.XCR0, xcr0);
     state.set(REG.XSS, xss);
+  }
+
+  /** The register block without a value of the TD's. */
+  #clearedBlock(): Uint8Array {
+    const { state } = this;
+    state.block().fill(0);
+    state.rflags = 2n;
     for (const [register, value] of CLEARED) state.set(register, value);
     state.set16(REG.FCW, CLEARED_FCW);
     state.set16(REG.FTW, CLEARED_FTW);
     state.set32(REG.MXCSR, CLEARED_MXCSR);
+    return state.block().slice();
   }
+
   flushTlb(): void {
     this.core.flushAll();
   }

@@ -23,6 +23,11 @@ const RAISE_GP = 13;
 /** RAISE without error code: negative. */
 const RAISE_UD = VECTOR_UD - 0x100;
 
+/** The first index and the first records belong to the instruction that is decoded for one execution. */
+const FIRST_INDEX = INDEX_ARENA.BASE + INDEX_ARENA.SIZE;
+const ONCE_RECORDS = 4;
+const FIRST_RECORD = RECORD_ARENA.BASE + ONCE_RECORDS * RECORD_SIZE;
+
 /** Where the second page of an instruction comes from: WebAssembly address of the page, 0 if it cannot be fetched. */
 export type NextPage = () => number;
 
@@ -30,8 +35,12 @@ export type NextPage = () => number;
 export class CodeCache {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
-  #nextIndex: number = INDEX_ARENA.BASE;
-  #nextRecord: number = RECORD_ARENA.BASE;
+  /** Ends of the arenas: when one is reached, everything is forgotten. */
+  readonly limits = { index: INDEX_ARENA.END as number, record: RECORD_ARENA.END as number };
+  #nextIndex: number = FIRST_INDEX;
+  #nextRecord: number = FIRST_RECORD;
+  /** Where the one instruction of `decodeOnce` lies in its index. */
+  #onceOffset = 0;
   /** Behind these addresses the arenas have never been used and are zero. */
   #indexesUsed: number = INDEX_ARENA.BASE;
   #recordsUsed: number = RECORD_ARENA.BASE;
@@ -69,8 +78,8 @@ export class CodeCache {
     }
     this.#pages.length = 0;
     this.#system.clear();
-    this.#nextIndex = INDEX_ARENA.BASE;
-    this.#nextRecord = RECORD_ARENA.BASE;
+    this.#nextIndex = FIRST_INDEX;
+    this.#nextRecord = FIRST_RECORD;
     this.onFlush();
   }
 
@@ -111,8 +120,8 @@ export class CodeCache {
   decodeRun(address: number, mode: CodeMode, nextPage: NextPage, breakOffset: number): boolean {
     // Room for the longest run and two pages, so that nothing is flushed under way.
     if (
-      this.#nextRecord + (PAGE + 8) * RECORD_SIZE > RECORD_ARENA.END ||
-      this.#nextIndex + 2 * INDEX_ARENA.SIZE > INDEX_ARENA.END
+      this.#nextRecord + (PAGE + 8) * RECORD_SIZE > this.limits.record ||
+      this.#nextIndex + 2 * INDEX_ARENA.SIZE > this.limits.index
     )
       this.flush();
     const table = mode === 64 ? CODE_TABLE.LONG : CODE_TABLE.LEGACY;
@@ -148,7 +157,7 @@ export class CodeCache {
         entry = this.#newRecord();
         this.#view.setUint16(entry, PSEUDO_HANDLER.BREAK, true);
         this.#view.setUint16(entry + RECORD.OFFSET, offset, true);
-        this.#view.setUint8(entry + RECORD.LENGTH, 1);
+        this.#view.setUint8(entry + RECORD.LENGTH, typeof decoded === "string" ? 15 : decoded.length);
       }
       const record = this.#newRecord();
       this.#view.setUint32(index + offset * 4, entry || record, true);
@@ -160,6 +169,26 @@ export class CodeCache {
       offset += decoded.length;
       if (decoded.row.source.ends) return true;
     }
+  }
+
+  /**
+   * Makes the record of one instruction that is to be executed once, and nothing else of it be kept.
+   * @returns an index that holds it alone.
+   */
+  decodeOnce(decoded: Decoded | "undefined" | "too-long", offset: number, mode: CodeMode): number {
+    const next = this.#nextRecord;
+    this.#nextRecord = RECORD_ARENA.BASE;
+    this.#view.setUint32(INDEX_ARENA.BASE + this.#onceOffset * 4, 0, true);
+    const record = this.#newRecord();
+    this.#view.setUint32(INDEX_ARENA.BASE + offset * 4, record, true);
+    this.#onceOffset = offset;
+    if (typeof decoded === "string") this.#raise(record, offset, decoded === "undefined" ? RAISE_UD : RAISE_GP);
+    else {
+      this.#write(record, decoded, offset, mode);
+      this.#continueAt(offset + decoded.length);
+    }
+    this.#nextRecord = next;
+    return INDEX_ARENA.BASE;
   }
 
   #continueAt(offset: number): void {

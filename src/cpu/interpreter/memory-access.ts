@@ -1,6 +1,7 @@
 import { bulk, type I32, type I64, i32, i64, load, store } from "../../wasm/expression.js";
 import type { FunctionBuilder, FunctionReference, Local } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
+import { ACCESS_LOG_ENTRIES } from "../debug.js";
 import {
   ADDRESSING,
   CODE_TABLE,
@@ -40,6 +41,12 @@ function byteLoop(f: FunctionBuilder, count: I32, body: (n: I32) => void): void 
 
 /** The slow path of data accesses: TLB fill, accesses across pages, writes to pages with decoded code. */
 export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void {
+  /** Translations do not enter the TLB while every access is wanted. */
+  const mayFill = (): I32 =>
+    load
+      .i32(at(LOCAL.WATCH_LOAD))
+      .ne(1)
+      .and(load.i32(at(LOCAL.LOG_ACCESSES)).eqz());
   /** Enters a translation into the data TLB in use. */
   const fill = (f: FunctionBuilder, linear: I64, address: I32): void => {
     const entry = f.tmp(
@@ -81,6 +88,16 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     const part = f.tmp(firstPart(linear, bytes));
     // An access that runs out of the canonical range is a fault of the address, before any of a page.
     const last = f.tmp(linear.add(bytes.sub(1).toI64U()));
+    f.if(load.i32(at(LOCAL.LOG_ACCESSES)), () => {
+      const count = f.tmp(load.i32(at(LOCAL.ACCESS_COUNT)));
+      f.if(count.ltU(ACCESS_LOG_ENTRIES), () => {
+        const entry = f.tmp(count.shl(4));
+        f.emit(store.i64(entry, linear, LOCAL.ACCESS_LOG));
+        f.emit(store.i32(entry, bytes, LOCAL.ACCESS_LOG + 8));
+        f.emit(store.i32(entry, i32(access === 2 ? 1 : 0), LOCAL.ACCESS_LOG + 12));
+        f.emit(store.i32(at(LOCAL.ACCESS_COUNT), count.add(1)));
+      });
+    });
     f.if(part.ltU(bytes).and(last.shl(16n).shrS(16n).ne(last)), () => {
       f.callStatement(runtime.translate, last, i32(access));
       f.return(i32(0));
@@ -121,7 +138,7 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
     const { first, second, part } = translateBoth(f, linear, bytes, 1);
     watch(f, first.get);
     f.if(second.get.eqz().and(load.i32(at(LOCAL.WALK)).and(WALK.ODD).eqz()), () => {
-      f.if(load.i32(at(LOCAL.WATCH_LOAD)).ne(1), () => fill(f, linear, first.get));
+      f.if(mayFill(), () => fill(f, linear, first.get));
       f.return(first.get);
     });
     byteLoop(f, bytes, (n) => {
@@ -140,7 +157,7 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
       .or(load.i32(at(LOCAL.WALK)).and(WALK.ODD))
       .eqz();
     f.if(second.get.eqz().and(plain), () => {
-      f.if(load.i32(at(LOCAL.WATCH_LOAD)).ne(1), () => fill(f, linear, first.get));
+      f.if(mayFill(), () => fill(f, linear, first.get));
       f.return(first.get);
     });
     byteLoop(f, bytes, (n) => {

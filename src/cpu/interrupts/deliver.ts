@@ -1,5 +1,6 @@
 import { INTERRUPTION } from "../../arch/vmx.js";
 import { BLOCKING, CR0, DESCRIPTOR_TYPE, EFER, RFLAGS, RIGHTS, SELECTOR_ERROR } from "../../arch/x86.js";
+import { releaseDebugRegisters } from "../debug.js";
 import { CpuException, VECTOR, VmExitSignal } from "../faults.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment } from "../system/environment.js";
@@ -31,12 +32,17 @@ function combines(first: number, second: number): boolean {
   return contributory(first) && contributory(second);
 }
 
+const isDebug = ({ info }: DeliveredEvent): boolean =>
+  info === (VECTOR.DB | INTERRUPTION.TYPE_HARDWARE_EXCEPTION) ||
+  info === (VECTOR.DB | INTERRUPTION.TYPE_PRIVILEGED_SOFTWARE_EXCEPTION);
+
 /** Delivers an event; exceptions on the way are delivered in its place, or combine into #DF and triple fault. */
 export function deliverEvent(environment: CpuEnvironment, event: DeliveredEvent): "delivered" | "triple-fault" {
   let current = event;
   for (;;) {
     try {
       deliverOnce(environment, current);
+      if (isDebug(current)) releaseDebugRegisters(environment.state);
       return "delivered";
     } catch (thrown) {
       if (thrown instanceof VmExitSignal) {
@@ -92,12 +98,15 @@ interface Gate {
   readonly ist: number;
 }
 
+const gateWords = new BigUint64Array(2);
+
 function readGate(environment: CpuEnvironment, vector: number, type: number, size: number, ext: number): Gate {
   const { state, linear } = environment;
   const error = (vector << 3) | SELECTOR_ERROR.IDT | ext;
   if (vector * size + size - 1 > state.get32(REG.IDTR_LIMIT)) throw new CpuException(VECTOR.GP, error);
   const address = state.get(REG.IDTR_BASE) + BigInt(vector * size);
-  const raw = linear.read(address, 8, true);
+  linear.readWords(address, gateWords, size / 8, true);
+  const raw = gateWords[0] as bigint;
   const low = Number(raw & 0xffff_ffffn);
   const high = Number(raw >> 32n);
   const gateType = (high >>> 8) & 0x1f;
@@ -112,7 +121,7 @@ function readGate(environment: CpuEnvironment, vector: number, type: number, siz
     throw new CpuException(VECTOR.GP, (vector << 3) | SELECTOR_ERROR.IDT);
   if (!(high & 0x8000)) throw new CpuException(VECTOR.NP, error);
   let offset = BigInt(((low & 0xffff) | (high & 0xffff_0000)) >>> 0);
-  if (size === 16) offset |= linear.read(address + 8n, 4, true) << 32n;
+  if (size === 16) offset |= BigInt.asUintN(32, gateWords[1] as bigint) << 32n;
   return {
     selector: low >>> 16,
     offset,
@@ -149,6 +158,10 @@ const extOf = (type: number): number =>
     ? 0
     : SELECTOR_ERROR.EXT;
 
+/** RIP, CS, RFLAGS, RSP, SS; an error code goes below them. */
+const FRAME_WORDS = 5;
+const frame = new BigUint64Array(FRAME_WORDS + 1);
+
 function deliverLong(environment: CpuEnvironment, event: DeliveredEvent, vector: number, type: number): void {
   const { state, linear } = environment;
   const ext = extOf(type);
@@ -170,20 +183,18 @@ function deliverLong(environment: CpuEnvironment, event: DeliveredEvent, vector:
   if (!isCanonical(gate.offset)) throw new CpuException(VECTOR.GP, ext);
   const ss = REG.SEGMENTS + SEGMENT.SS * SEG_SIZE;
   const cs = REG.SEGMENTS + SEGMENT.CS * SEG_SIZE;
-  const frame: bigint[] = [
-    BigInt(state.get16(ss + SEG.SELECTOR)),
-    state.gpr(4),
-    savedFlags(environment, vector, type),
-    BigInt(state.get16(cs + SEG.SELECTOR)),
-    BigInt.asUintN(64, state.rip + BigInt(event.instructionLength)),
-  ];
-  if (event.errorCode !== null) frame.push(BigInt(event.errorCode));
-  const top = BigInt.asUintN(64, (stack & ~15n) - BigInt(frame.length * 8));
+  const words = event.errorCode === null ? FRAME_WORDS : FRAME_WORDS + 1;
+  const top = BigInt.asUintN(64, (stack & ~15n) - BigInt(words * 8));
   if (!isCanonical(top)) throw new CpuException(VECTOR.SS, ext);
+  let n = 0;
+  if (event.errorCode !== null) frame[n++] = BigInt(event.errorCode);
+  frame[n++] = BigInt.asUintN(64, state.rip + BigInt(event.instructionLength));
+  frame[n++] = BigInt(state.get16(cs + SEG.SELECTOR));
+  frame[n++] = savedFlags(environment, vector, type);
+  frame[n++] = state.gpr(4);
+  frame[n++] = BigInt(state.get16(ss + SEG.SELECTOR));
   // The frame belongs to the new privilege level, whatever the interrupted one was.
-  frame.reverse().forEach((value, n) => {
-    linear.write(top + BigInt(n * 8), 8, value, true);
-  });
+  linear.writeWords(top, frame, words, true);
   enterHandler(environment, gate, accessed(environment, descriptor, (gate.selector & 0xfffc) | cpl), cpl, type);
   state.setGpr(4, top);
   if (change) state.setSegment(SEGMENT.SS, nullSegment(cpl, cpl));

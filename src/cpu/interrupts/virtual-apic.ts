@@ -57,6 +57,13 @@ export function acceptVirtualInterrupt(environment: CpuEnvironment): number {
   return vector;
 }
 
+/** Undoes an acceptance whose delivery could not begin. */
+export function returnVirtualInterrupt(environment: CpuEnvironment, vector: number): void {
+  setBit(environment, VAPIC.ISR, vector, false);
+  setBit(environment, VAPIC.IRR, vector, true);
+  updatePpr(environment);
+}
+
 /** EOI virtualization: the highest vector in service is done. */
 export function virtualEoi(environment: CpuEnvironment): void {
   const vector = highest(environment, VAPIC.ISR);

@@ -96,6 +96,9 @@ export const systemRows: readonly IsaRow[] = [
   row("senduipi", "F3 0F C7 /6", "Ry", "ud", ends),
   row("rdpid", "F3 0F C7 /7", "Ry", "ud", ends),
   row("movdir64b", "66 0F 38 F8", "Gv,M", "movdir64b"),
+  // MOVBE and CRC32 do not take F3.
+  row("movbe", "F3 0F 38 F0", "Gv,Ev", "ud", ends),
+  row("movbe", "F3 0F 38 F1", "Ev,Gv", "ud", ends),
   row("in", "E4", "AL,Ib", "in"),
   row("in", "E5", "eAX,Ib", "in"),
   row("out", "E6", "Ib,AL", "out"),

@@ -64,6 +64,10 @@ export const x87ControlRows: readonly IsaRow[] = [
   { mnemonic: "fwait", opcode: "9B", operands: "", meaning: wait },
   { mnemonic: "fninit", opcode: "DB =E3", operands: "", meaning: initialise },
   { mnemonic: "fnclex", opcode: "DB =E2", operands: "", meaning: clearExceptions },
+  // What the 8087 and 80287 needed; nothing since.
+  { mnemonic: "fneni", opcode: "DB =E0", operands: "", meaning: requireDevice },
+  { mnemonic: "fndisi", opcode: "DB =E1", operands: "", meaning: requireDevice },
+  { mnemonic: "fnsetpm", opcode: "DB =E4", operands: "", meaning: requireDevice },
   { mnemonic: "fldcw", opcode: "D9 /5", operands: "Mw", meaning: loadControl },
   { mnemonic: "fnstcw", opcode: "D9 /7", operands: "Mw", meaning: storeWord(REG.FCW) },
   { mnemonic: "fnstsw", opcode: "DD /7", operands: "Mw", meaning: storeWord(REG.FSW) },

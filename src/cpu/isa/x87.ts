@@ -220,6 +220,24 @@ function storeRegister(pops: boolean): (m: Meaning) => void {
   };
 }
 
+/** The alias of FSTP ST(i) that does not look at tags: an empty ST(0) makes ST(i) empty. */
+function moveAndPop(m: Meaning): void {
+  const { f } = m;
+  begin(m);
+  start(m);
+  const distance = f.tmp(m.vectorAddress(0));
+  const from = stackRegister(m, 0);
+  const to = stackRegister(m, distance);
+  f.emit(store.i64(to, load.i64(from)));
+  f.emit(store.i64(to, load.i64(from, 8), 8));
+  f.if(
+    isEmpty(m, 0),
+    () => setTag(m, distance, 3),
+    () => setTag(m, distance, 0),
+  );
+  pop(m);
+}
+
 /** FST and FSTP to single and double. */
 function storeFloat(kind: "single" | "double", pops: boolean): (m: Meaning) => void {
   return (m) => {
@@ -507,7 +525,20 @@ const MOVES: readonly (readonly [string, string, Condition])[] = [
   ["fcmovnu", "DB /3", "np"],
 ];
 
+/** Encodings that the SDM leaves out and every processor executes as these. */
+const aliasRows: readonly IsaRow[] = [
+  row("fcom", "DC /2", "T", compare("register", true, 0)),
+  row("fcomp", "DC /3", "T", compare("register", true, 1)),
+  row("fcomp", "DE /2", "T", compare("register", true, 1)),
+  row("fxch", "DD /1", "T", exchange),
+  row("fxch", "DF /1", "T", exchange),
+  row("fstp", "D9 /3", "T", moveAndPop),
+  row("fstp", "DF /2", "T", storeRegister(true)),
+  row("fstp", "DF /3", "T", storeRegister(true)),
+];
+
 export const x87Rows: readonly IsaRow[] = [
+  ...aliasRows,
   ...arithmeticRows,
   ...comparisonRows,
   fixed("fcompp", "DE =D9", compare("register", true, 2)),

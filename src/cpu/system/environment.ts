@@ -11,6 +11,10 @@ export interface LinearMemory {
    */
   read(address: bigint, bytes: number, supervisor?: boolean): bigint;
   write(address: bigint, bytes: number, value: bigint, supervisor?: boolean): void;
+  /** Reads so many 64-bit words, with the faults of reading them one by one. */
+  readWords(address: bigint, into: BigUint64Array, count: number, supervisor?: boolean): void;
+  /** Writes so many 64-bit words; nothing is written if one of them cannot be. */
+  writeWords(address: bigint, words: BigUint64Array, count: number, supervisor?: boolean): void;
   readBytes(address: bigint, length: number): Uint8Array;
   /** Probes every page for writing before the first byte is written. */
   writeBytes(address: bigint, bytes: Uint8Array): void;

@@ -155,6 +155,10 @@ export function writableFlags(environment: CpuEnvironment, bytes: number, iret: 
   return BigInt(mask);
 }
 
+/** RIP, CS, RFLAGS, RSP, SS. */
+const FRAME_WORDS = 5;
+const frame = new BigUint64Array(FRAME_WORDS);
+
 const iret: SystemOperation = (environment, instruction) => {
   const { state, linear } = environment;
   const bytes = instruction.operandSize;
@@ -166,10 +170,14 @@ const iret: SystemOperation = (environment, instruction) => {
       ? generalProtection()
       : new CpuException(VECTOR.TS, state.get16(REG.SEGMENTS + SEGMENT.TR * SEG_SIZE + SEG.SELECTOR) & 0xfffc);
   }
-  const at = (n: number): bigint => linear.read(stackAddress(environment, n * bytes), bytes);
+  // In 64-bit mode the whole frame is there to be read; otherwise its second part belongs to outer returns alone.
+  const whole = bytes === 8 && state.longMode;
+  if (whole) linear.readWords(stackAddress(environment, 0), frame, FRAME_WORDS);
+  const at = (n: number): bigint =>
+    whole ? (frame[n] as bigint) : linear.read(stackAddress(environment, n * bytes), bytes);
   const rip = at(0);
   const selector = Number(at(1) & 0xffffn);
-  const flags = at(2);
+  const flags = Number(at(2) & 0xffff_ffffn);
   const descriptor = returnCode(environment, selector);
   checkTarget(environment, descriptor.rights, descriptor.limit, rip);
   const cpl = selector & 3;
@@ -182,8 +190,8 @@ const iret: SystemOperation = (environment, instruction) => {
     loadStack = returnStack(environment, Number(at(4) & 0xffffn), cpl, long && wideCode(descriptor.rights));
   }
   const code = accessed(environment, descriptor);
-  const mask = writableFlags(environment, bytes, true);
-  const before = state.rflags;
+  const mask = Number(writableFlags(environment, bytes, true));
+  const before = state.flags;
   if (withStack) {
     loadStack();
     state.setGpr(4, newRsp);
@@ -191,7 +199,7 @@ const iret: SystemOperation = (environment, instruction) => {
   state.setSegment(SEGMENT.CS, code);
   state.set32(REG.CPL, cpl);
   if (outer) dropInnerSegments(environment, cpl);
-  state.rflags = (before & ~mask & ~BigInt(bytes > 2 ? RFLAGS.RF : 0)) | (flags & mask);
+  state.flags = (before & ~mask & ~(bytes > 2 ? RFLAGS.RF : 0)) | (flags & mask);
   state.rip = rip;
   state.set32(REG.INTERRUPTIBILITY, state.get32(REG.INTERRUPTIBILITY) & ~BLOCKING.NMI);
   environment.modeChanged();

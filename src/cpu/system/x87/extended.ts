@@ -66,7 +66,13 @@ export function unpack({ high, significand }: Bits): Extended {
   if (biased === 0) {
     if (significand === 0n) return { ...plain, kind: "zero" };
     const shift = PRECISION - bitLength(significand);
-    return { kind: "finite", sign, exponent: MINIMUM - shift, significand: significand << BigInt(shift), denormal: true };
+    return {
+      kind: "finite",
+      sign,
+      exponent: MINIMUM - shift,
+      significand: significand << BigInt(shift),
+      denormal: true,
+    };
   }
   if (!(significand & INTEGER_BIT)) return { ...plain, kind: "unsupported" };
   if (biased !== EXPONENT_MASK) return { ...plain, kind: "finite" };
@@ -77,7 +83,12 @@ export function unpack({ high, significand }: Bits): Extended {
 export const isNan = ({ kind }: Extended): boolean =>
   kind === "quiet" || kind === "signaling" || kind === "unsupported";
 
-const plain = (high: number, significand: bigint, flags = 0): Rounded => ({ high, significand, flags, roundedUp: false });
+const plain = (high: number, significand: bigint, flags = 0): Rounded => ({
+  high,
+  significand,
+  flags,
+  roundedUp: false,
+});
 
 export const zero = (sign: number, flags = 0): Rounded => plain(sign << 15, 0n, flags);
 export const infinity = (sign: number, flags = 0): Rounded => plain((sign << 15) | EXPONENT_MASK, INTEGER_BIT, flags);
