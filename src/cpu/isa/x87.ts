@@ -220,21 +220,19 @@ function storeRegister(pops: boolean): (m: Meaning) => void {
   };
 }
 
-/** The alias of FSTP ST(i) that does not look at tags: an empty ST(0) makes ST(i) empty. */
+/** The alias of FSTP ST(i) that does not mind an empty ST(0): then it only pops. */
 function moveAndPop(m: Meaning): void {
   const { f } = m;
   begin(m);
   start(m);
   const distance = f.tmp(m.vectorAddress(0));
-  const from = stackRegister(m, 0);
-  const to = stackRegister(m, distance);
-  f.emit(store.i64(to, load.i64(from)));
-  f.emit(store.i64(to, load.i64(from, 8), 8));
-  f.if(
-    isEmpty(m, 0),
-    () => setTag(m, distance, 3),
-    () => setTag(m, distance, 0),
-  );
+  f.if(isEmpty(m, 0).eqz(), () => {
+    const from = stackRegister(m, 0);
+    const to = stackRegister(m, distance);
+    f.emit(store.i64(to, load.i64(from)));
+    f.emit(store.i64(to, load.i64(from, 8), 8));
+    setTag(m, distance, 0);
+  });
   pop(m);
 }
 
@@ -532,7 +530,7 @@ const aliasRows: readonly IsaRow[] = [
   row("fcomp", "DE /2", "T", compare("register", true, 1)),
   row("fxch", "DD /1", "T", exchange),
   row("fxch", "DF /1", "T", exchange),
-  row("fstp", "D9 /3", "T", moveAndPop),
+  row("fstpnce", "D9 /3", "T", moveAndPop),
   row("fstp", "DF /2", "T", storeRegister(true)),
   row("fstp", "DF /3", "T", storeRegister(true)),
 ];
