@@ -260,8 +260,8 @@ export class CodeCache {
           ? "repne"
           : "rep";
     const bySize = row.source.repeat !== undefined || row.source.byAddressSize;
-    const numbers = handlerTable().numbers.get(row) as ReadonlyMap<string, number>;
-    const key = (how: Addressing): string =>
+    const numbers = handlerTable().numbers.get(row) as ReadonlyMap<number, number>;
+    const key = (how: Addressing): number =>
       variantKey(decoded.variantSize, how, repeat, bySize ? decoded.addressSize : 0, legacy);
     const handler = numbers.get(key(addressing)) ?? numbers.get(key("any"));
     if (handler === undefined) throw new Error(`no handler for ${decoded.mnemonic} ${key(addressing)}`);

@@ -1,5 +1,5 @@
 import { isaRows } from "../isa/rows.js";
-import { type ParsedRow, parseRow, rowVariants, type Variant } from "../isa/variants.js";
+import { type Addressing, type ParsedRow, parseRow, rowVariants, type Variant } from "../isa/variants.js";
 
 /** Handlers that no single row of the instruction table stands behind. */
 export const PSEUDO_HANDLER = {
@@ -28,17 +28,27 @@ export interface HandlerTable {
   readonly variants: readonly Variant[];
   readonly hotCount: number;
   /** Number of a handler by row and `variantKey`. */
-  readonly numbers: ReadonlyMap<ParsedRow, ReadonlyMap<string, number>>;
+  readonly numbers: ReadonlyMap<ParsedRow, ReadonlyMap<number, number>>;
 }
 
+const ADDRESSING_INDEX: Readonly<Record<Addressing, number>> = { none: 0, base: 1, index: 2, any: 3 };
+const REPEAT_INDEX = { "": 0, rep: 1, repne: 2 } as const;
+
+/** What tells the handlers of one row apart, as a number. Sizes are powers of two up to 16, or 0. */
 export function variantKey(
   size: number,
-  addressing: string,
-  repeat: string,
+  addressing: Addressing,
+  repeat: keyof typeof REPEAT_INDEX,
   addressSize: number,
   legacy: boolean,
-): string {
-  return `${size}${addressing}${repeat}${addressSize}${legacy ? "l" : ""}`;
+): number {
+  return (
+    size |
+    (addressSize << 5) |
+    (ADDRESSING_INDEX[addressing] << 10) |
+    (REPEAT_INDEX[repeat] << 12) |
+    (legacy ? 1 << 14 : 0)
+  );
 }
 
 let table: HandlerTable | undefined;
@@ -49,9 +59,9 @@ export function handlerTable(): HandlerTable {
   const rows = isaRows().map(parseRow);
   const all = rows.flatMap(rowVariants);
   const variants = [...all.filter(({ hot }) => hot), ...all.filter(({ hot }) => !hot)];
-  const numbers = new Map<ParsedRow, Map<string, number>>();
+  const numbers = new Map<ParsedRow, Map<number, number>>();
   variants.forEach((variant, n) => {
-    const ofRow = numbers.get(variant.row) ?? new Map<string, number>();
+    const ofRow = numbers.get(variant.row) ?? new Map<number, number>();
     numbers.set(variant.row, ofRow);
     const { size, addressing, repeat, addressSize, legacy } = variant;
     ofRow.set(variantKey(size, addressing, repeat, addressSize, legacy), PSEUDO_HANDLERS + n);

@@ -1,5 +1,5 @@
 import { type I32, type I64, i32, i64, load, store, type V128, v128 } from "../../wasm/expression.js";
-import type { FunctionBuilder } from "../../wasm/function.js";
+import type { FunctionBuilder, Local } from "../../wasm/function.js";
 import type { Condition, FlagValues, Meaning } from "../isa/meaning.js";
 import { operandBytes } from "../isa/row.js";
 import type { Variant } from "../isa/variants.js";
@@ -492,9 +492,42 @@ export class InterpreterMeaning implements Meaning {
   jump(target: I64): void {
     const { f, frame } = this;
     const record = f.temporary("i32");
-    f.set(record, f.call(this.runtime.jump, target));
-    f.if(record.get.eqz(), () => frame.leave());
+    f.set(record, i32(0));
+    if (this.variant.hot) this.#jumpKnown(target, record);
+    f.if(record.get.eqz(), () => {
+      f.set(record, f.call(this.runtime.jump, target));
+      f.if(record.get.eqz(), () => frame.leave());
+    });
     frame.proceed(record.get);
+  }
+
+  /** The way of `runtime.jump` when the page is in the fetch TLB; the hot handlers are those of 64-bit code, whose CS is flat. */
+  #jumpKnown(target: I64, record: Local<"i32">): void {
+    const { f } = this;
+    const page = f.tmp(target.and(-4096n));
+    const entry = f.tmp(
+      target
+        .shrU(12n)
+        .toI32()
+        .and(TLB.FETCH_ENTRIES - 1)
+        .shl(4)
+        .add(load.i32(at(LOCAL.FETCH_TLB))),
+    );
+    f.if(
+      load
+        .i64(entry)
+        .eq(page)
+        .and(load.i64(at(LOCAL.CODE_MASK)).eq(-1n)),
+      () => {
+        const index = f.tmp(load.i32(entry, 8));
+        const found = f.tmp(load.i32(index.add(target.toI32().and(0xfff).shl(2))));
+        f.if(found, () => {
+          f.emit(store.i64(at(LOCAL.PAGE_BASE), page));
+          f.emit(store.i32(at(LOCAL.PAGE_INDEX), index));
+          f.set(record, found);
+        });
+      },
+    );
   }
 
   raise(vector: number, errorCode = -1): void {
