@@ -3,7 +3,7 @@ import { CpuException, generalProtection, invalidOpcode, VECTOR } from "../fault
 import { accessed, dplOf, longBase, notPresent, nullSegment, readDescriptor } from "../interrupts/descriptor.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment, SystemOperation } from "./environment.js";
-import { readRm, requirePrivilege, setGpr, writeRm } from "./operands.js";
+import { isCanonical, readRm, requirePrivilege, setGpr, writeRm } from "./operands.js";
 
 const error = (selector: number): CpuException => generalProtection(selector & 0xfffc);
 
@@ -77,7 +77,9 @@ function stack(environment: CpuEnvironment): { mask: bigint; base: bigint } {
 export function stackAddress(environment: CpuEnvironment, distance: number): bigint {
   const { mask, base } = stack(environment);
   const offset = (environment.state.gpr(4) + BigInt(distance)) & mask;
-  return environment.state.longMode ? offset : BigInt.asUintN(32, base + offset);
+  if (!environment.state.longMode) return BigInt.asUintN(32, base + offset);
+  if (!isCanonical(offset)) throw new CpuException(VECTOR.SS, 0);
+  return offset;
 }
 
 export function moveStack(environment: CpuEnvironment, distance: number): void {
