@@ -39,20 +39,18 @@ export function nativeEnding(result: DataView, step: number): Ending & { readonl
   const trap = result.getUint32(RESULT.TRAP, true);
   const signal = result.getUint32(RESULT.SIGNAL, true);
   const rip = result.getBigUint64(RESULT.RIP, true);
-  const done = { vector: null, errorCode: 0, address: 0n, system: false };
+  const done = { vector: null, errorCode: 0, address: 0n };
   if (step && signal === SIGTRAP && trap === TRAP_DB) return { ...done, rip };
   if (!step && signal === SIGTRAP && trap === TRAP_BP) return { ...done, rip: rip - 1n };
   return {
     vector: trap,
     errorCode: HAS_ERROR_CODE.has(trap) ? Number(result.getBigUint64(RESULT.ERROR, true)) : 0,
     address: trap === TRAP_PF ? result.getBigUint64(RESULT.CR2, true) : 0n,
-    system: false,
     rip,
   };
 }
 
 function endingText(ending: Ending): string {
-  if (ending.system) return "system instruction";
   if (ending.vector === null) return "completed";
   return `#${ending.vector} code ${hex(ending.errorCode)}${ending.vector === TRAP_PF ? ` at ${hex(ending.address)}` : ""}`;
 }
@@ -79,8 +77,7 @@ export function differences(
   if (
     real.vector !== ending.vector ||
     (real.errorCode | kernel) !== (ending.errorCode | kernel) ||
-    real.address !== ending.address ||
-    ending.system
+    real.address !== ending.address
   ) {
     differ("end", endingText(real), endingText(ending));
     return found;

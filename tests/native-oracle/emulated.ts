@@ -1,6 +1,9 @@
 import { Executor } from "../../src/cpu/executor.js";
 import { CpuException } from "../../src/cpu/faults.js";
 import { RAM_BASE, REG, SEGMENT } from "../../src/cpu/layout.js";
+import { linearAddress } from "../../src/cpu/linear-address.js";
+import type { CpuEnvironment } from "../../src/cpu/system/environment.js";
+import { systemOperations } from "../../src/cpu/system/operations.js";
 import { ARENA, CASE, CODE_FILLER, FX, FX_BYTES, RESULT, SELECTOR } from "./arena.js";
 
 /** Host physical addresses of the arena and of the page tables. */
@@ -28,15 +31,14 @@ export interface Ending {
   readonly vector: number | null;
   readonly errorCode: number;
   readonly address: bigint;
-  /** A system instruction, which the executor leaves to others. */
-  readonly system: boolean;
 }
 
-const DONE: Ending = { vector: null, errorCode: 0, address: 0n, system: false };
+const DONE: Ending = { vector: null, errorCode: 0, address: 0n };
 
 /** Our machine in the arena of the cases. */
 export class Machine {
   readonly #executor: Executor;
+  readonly #environment: CpuEnvironment;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #data: Uint8Array;
@@ -53,6 +55,7 @@ export class Machine {
       shared: true,
     });
     this.#executor = new Executor(memory);
+    this.#environment = environmentOf(this.#executor, memory);
     this.#bytes = new Uint8Array(memory.buffer);
     this.#view = new DataView(memory.buffer);
     this.#data = this.#bytes.subarray(RAM_BASE + HPA.DATA, RAM_BASE + HPA.DATA + ARENA.DATA_SIZE);
@@ -168,14 +171,28 @@ export class Machine {
         return DONE;
       case "system":
         // The INT3 behind a repeated instruction.
-        return step ? { ...DONE, system: true } : DONE;
+        return step ? this.#operate(end.record) : DONE;
       case "fault": {
         const { fault } = end;
         if (!(fault instanceof CpuException)) throw new Error("a VM exit of the bare executor");
-        return { vector: fault.vector, errorCode: fault.errorCode ?? 0, address: fault.address, system: false };
+        return { vector: fault.vector, errorCode: fault.errorCode ?? 0, address: fault.address };
       }
       default:
         throw new Error(`the executor stopped for ${end.kind}`);
+    }
+  }
+
+  /** Carries out a system instruction as the core does. */
+  #operate(record: number): Ending {
+    const { state, code } = this.#executor;
+    const instruction = code.systemInstruction(record);
+    try {
+      const operation = systemOperations[instruction.system];
+      if (operation?.(this.#environment, instruction) === "next") state.rip += BigInt(instruction.length);
+      return DONE;
+    } catch (thrown) {
+      if (!(thrown instanceof CpuException)) throw thrown;
+      return { vector: thrown.vector, errorCode: thrown.errorCode ?? 0, address: thrown.address };
     }
   }
 
@@ -242,6 +259,24 @@ export class Machine {
     image.setUint32(FX.MXCSR, view.getUint32(REG.MXCSR, true), true);
     fx.set(this.#bytes.subarray(REG.XMM, REG.XMM + 256), FX.XMM);
   }
+}
+
+/** What a system instruction works with, outside any TD. */
+function environmentOf(executor: Executor, memory: WebAssembly.Memory): CpuEnvironment {
+  const { state, linear } = executor;
+  return {
+    state,
+    linear,
+    physical: new DataView(memory.buffer, RAM_BASE),
+    controls: null,
+    linearAddress: (instruction, bytes) => linearAddress(state, instruction, bytes),
+    tsc: () => 0n,
+    random64: () => 0n,
+    flushPage: () => executor.flushNonGlobal(),
+    flushNonGlobal: () => executor.flushNonGlobal(),
+    flushAll: () => executor.flushAll(),
+    modeChanged: () => executor.modeChanged(),
+  };
 }
 
 /** The two-bit tag of a register that is in use: 0 valid, 1 zero, 2 special. */

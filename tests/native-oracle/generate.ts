@@ -181,7 +181,7 @@ export class Generator {
     } else if (mnemonic.startsWith("pcmpestr")) {
       for (const register of [RAX, RDX])
         if (random.chance(0.8)) gprs[register] = wrap(upper(wrap(BigInt(random.below(40) - 20)) & 0xffff_ffffn));
-    } else if (mnemonic === "leave") gprs[RBP] = this.#stack(random);
+    } else if (mnemonic === "leave" || (mnemonic === "enter" && random.chance(0.8))) gprs[RBP] = this.#stack(random);
     else if (/^b(t|ts|tr|tc)$/.test(mnemonic) && decoded.memory && random.chance(0.85)) {
       gprs[decoded.reg] = wrap(BigInt(random.below(0x2000) - 0x1000));
     } else if (mnemonic === "cmpxchg" && !decoded.memory && random.chance(0.5)) gprs[RAX] = gprs[decoded.rm] as bigint;

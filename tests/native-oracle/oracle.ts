@@ -5,7 +5,7 @@ import { exclusionOf, ignoredOf } from "./exclusions.js";
 import { type Generated, Generator } from "./generate.js";
 import { compileRunner, identify, type NativeCpu, NativeRunner } from "./native.js";
 import { Random } from "./random.js";
-import { executedRows } from "./rows.js";
+import { triedRows } from "./rows.js";
 
 const BATCH = 1024;
 
@@ -57,7 +57,7 @@ export class Oracle {
 
   async run(options: Options): Promise<Summary> {
     const { seed, first, count, mode } = options;
-    const rows = executedRows(mode, options.only);
+    const rows = triedRows(mode, options.only);
     const generator = new Generator(rows, seed, mode);
     const data = contents(seed);
     const machine = new Machine(data);

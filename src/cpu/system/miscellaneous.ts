@@ -1,5 +1,5 @@
 import { CR4, RIGHTS } from "../../arch/x86.js";
-import { CpuException, generalProtection } from "../faults.js";
+import { CpuException, generalProtection, VECTOR } from "../faults.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment, SystemOperation } from "./environment.js";
 import { isCanonical, requirePrivilege, setEdxEax, setGpr } from "./operands.js";
@@ -74,7 +74,10 @@ const RBP = 5;
 
 /** Linear address of an offset in the stack segment. */
 function enclosing({ state }: CpuEnvironment, offset: bigint): bigint {
-  if (state.longMode) return BigInt.asUintN(64, offset);
+  if (state.longMode) {
+    if (!isCanonical(offset)) throw new CpuException(VECTOR.SS, 0);
+    return BigInt.asUintN(64, offset);
+  }
   const ss = REG.SEGMENTS + SEGMENT.SS * SEG_SIZE;
   const mask = state.get32(ss + SEG.RIGHTS) & RIGHTS.DB ? 0xffff_ffffn : 0xffffn;
   return BigInt.asUintN(32, (offset & mask) + state.get(ss + SEG.BASE));
@@ -86,8 +89,9 @@ const enter: SystemOperation = (environment, instruction) => {
   const bytes = instruction.operandSize;
   const allocate = Number(instruction.immediate & 0xffffn);
   const level = instruction.immediate2 & 31;
-  const frame = BigInt.asUintN(bytes * 8, state.gpr(RBP));
-  linear.write(stackAddress(environment, -bytes), bytes, frame);
+  // As a pointer RBP is as wide as the stack's addresses, whatever the operand size.
+  const frame = state.gpr(RBP);
+  linear.write(stackAddress(environment, -bytes), bytes, BigInt.asUintN(bytes * 8, frame));
   const top = BigInt.asUintN(bytes * 8, state.gpr(4) - BigInt(bytes));
   let pushed = bytes;
   for (let n = 1; n < level; n++) {
