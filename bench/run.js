@@ -35,12 +35,16 @@ function residentMib(pid) {
   }
 }
 
-/** Runs a program until its output has the line, then ends it. Seconds and MiB, or undefined after the limit. */
+/** Runs a program until its output has the line, then ends it. Seconds and MiB, or how it ended without the line. */
 function timeToLine(program, args) {
   return new Promise((resolve, reject) => {
     const start = performance.now();
-    const child = spawn(program, args, { stdio: ["ignore", "pipe", "ignore"] });
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
+    let errors = "";
+    child.stderr.on("data", (chunk) => {
+      errors = (errors + chunk.toString()).slice(-2000);
+    });
     let result;
     const limit = setTimeout(() => child.kill("SIGTERM"), LIMIT_SECONDS * 1000);
     child.stdout.on("data", (chunk) => {
@@ -50,9 +54,10 @@ function timeToLine(program, args) {
       child.kill("SIGTERM");
     });
     child.on("error", reject);
-    child.on("close", () => {
+    child.on("close", (status, signal) => {
       clearTimeout(limit);
-      resolve(result);
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
+      resolve(result ?? { failure: `it ended after ${seconds} s with ${signal ?? status}: ${errors.trim()}` });
     });
   });
 }
@@ -62,7 +67,7 @@ async function seamless() {
   const files = ["--kernel", guest.kernelPath, "--initrd", initrd];
   const args = ["run", ...files, "--append", APPEND, "--memory", `${MEMORY_MIB}M`, "--json", json, "--quiet"];
   const timed = await timeToLine(process.execPath, [join(root, "bin/seamless.js"), ...args]);
-  if (timed === undefined) return undefined;
+  if (timed.failure !== undefined) return timed;
   const { mips, startupSeconds, instructions } = JSON.parse(readFileSync(json, "utf8"));
   return { ...timed, mips, startupSeconds, instructions };
 }
@@ -87,14 +92,14 @@ let thrownAway = 0;
 for (let round = 1; round <= ROUNDS; round++) {
   console.error(`round ${round} of ${ROUNDS}`);
   const run = await seamless();
-  if (run === undefined) {
-    console.error(`seamless did not reach user space within ${LIMIT_SECONDS} s`);
+  if (run.failure !== undefined) {
+    console.error(`seamless did not reach user space: ${run.failure}`);
     process.exit(1);
   }
   ours.push(run);
   if (!hasQemu) continue;
   const peer = await qemu();
-  if (peer === undefined) thrownAway++;
+  if (peer.failure !== undefined) thrownAway++;
   else theirs.push(peer);
 }
 
