@@ -38,7 +38,7 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     name: "not-advertised",
     reason: "the real CPU may have a feature that our CPUID does not advertise",
     applies: (one, record) => {
-      if (one.row && !one.unusual) return false;
+      if (one.row && !one.unusual && one.row.source.system !== "ud") return false;
       const { mnemonic, features } = iced(one, record);
       return mnemonic !== "invalid" && features.some((feature) => !ADVERTISED.has(feature));
     },
@@ -91,10 +91,10 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     applies: (one) => mnemonicIs(/^prefetchw$/)(one) && typeof one.decoded !== "string" && one.decoded.memory === null,
   },
   {
-    name: "lock-mov-cr",
-    reason: "AMD takes LOCK before a move of CR0 for CR8",
+    name: "lock-order",
+    reason: "AMD takes LOCK before a move of CR0 for CR8, and looks at the address of SLDT and its group before LOCK",
     notIntel: true,
-    applies: (one, record) => one.row === null && /^([0-9a-f]{2} )*f0 .*0f 2[02]/.test(hexOf(record)),
+    applies: (one, record) => one.row === null && /^([0-9a-f]{2} )*f0 .*0f (00|2[02])/.test(hexOf(record)),
   },
   {
     name: "ud-modrm",
