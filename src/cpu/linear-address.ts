@@ -7,6 +7,10 @@ const UNUSABLE = 0x1_0000;
 const EXPAND_DOWN_MASK = 0xc;
 const EXPAND_DOWN = 4;
 const RIP = 16;
+/** Opcode byte of BT and its kin with an immediate. */
+const BIT_IMMEDIATE = 0xba;
+
+const isCanonical = (address: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
 
 /** Offset in its segment of an instruction's memory operand. */
 function operandOffset(state: CpuState, instruction: Instruction): bigint {
@@ -19,6 +23,11 @@ function operandOffset(state: CpuState, instruction: Instruction): bigint {
   return BigInt.asUintN(instruction.addressSize * 8, offset);
 }
 
+/** BT and its kin with the bit's number in a register: the operand is a string of bits around its address. */
+function isBitString({ mnemonic, opcode }: Instruction): boolean {
+  return /^bt[src]?$/.test(mnemonic) && opcode !== BIT_IMMEDIATE;
+}
+
 /** Most bytes that a memory operand has. */
 const OPERAND_BYTES = 512n;
 
@@ -26,6 +35,7 @@ const OPERAND_BYTES = 512n;
 export function operandCovers(state: CpuState, instruction: Instruction, address: bigint): boolean {
   const { memory } = instruction;
   if (!memory) return false;
+  if (isBitString(instruction)) return true;
   const base = state.get(REG.SEGMENTS + memory.segment * SEG_SIZE + SEG.BASE);
   const based = !state.longMode || memory.segment >= SEGMENT.FS ? base : 0n;
   const distance = BigInt.asUintN(64, address - operandOffset(state, instruction) - based);
@@ -42,7 +52,8 @@ export function linearAddress(state: CpuState, instruction: Instruction, bytes: 
   const at = REG.SEGMENTS + memory.segment * SEG_SIZE;
   if (state.longMode) {
     const linear = BigInt.asUintN(64, memory.segment >= SEGMENT.FS ? offset + state.get(at + SEG.BASE) : offset);
-    if (BigInt.asUintN(64, BigInt.asIntN(48, linear)) !== linear) throw new CpuException(vector, 0);
+    const last = BigInt.asUintN(64, linear + BigInt(bytes - 1));
+    if (!isCanonical(linear) || !isCanonical(last)) throw new CpuException(vector, 0);
     return linear;
   }
   const rights = state.get32(at + SEG.RIGHTS);

@@ -94,7 +94,8 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     name: "lock-order",
     reason: "AMD takes LOCK before a move of CR0 for CR8, and looks at the address of SLDT and its group before LOCK",
     notIntel: true,
-    applies: (one, record) => one.row === null && /^([0-9a-f]{2} )*f0 .*0f (00|2[02])/.test(hexOf(record)),
+    applies: (one, record) =>
+      (one.row === null || one.unusual) && /^([0-9a-f]{2} )*f0 .*0f (00|2[02])/.test(hexOf(record)),
   },
   {
     name: "ud-modrm",
