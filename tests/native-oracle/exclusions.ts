@@ -146,12 +146,12 @@ function missingFeature(one: Generated, record: Uint8Array, cpu: NativeCpu): str
   });
 }
 
-let lastIced: { record: Uint8Array; key: string; value: ReturnType<typeof identifyInstruction> } | undefined;
+let lastIced: { key: string; value: ReturnType<typeof identifyInstruction> } | undefined;
 function iced(one: Generated, record: Uint8Array): ReturnType<typeof identifyInstruction> {
-  const key = `${one.index}`;
+  const key = `${one.seed} ${one.mode} ${one.index}`;
   if (lastIced?.key !== key) {
     const length = record[CASE.CODE_LENGTH] as number;
-    lastIced = { record, key, value: identifyInstruction(record.subarray(CASE.CODE, CASE.CODE + length), one.mode) };
+    lastIced = { key, value: identifyInstruction(record.subarray(CASE.CODE, CASE.CODE + length), one.mode) };
   }
   return lastIced.value;
 }
