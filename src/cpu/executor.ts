@@ -161,7 +161,6 @@ export class Executor {
     let rest = ticks;
     for (;;) {
       this.exports.run(rest);
-      if (state.get32(LOCAL.ODD_INDEX)) state.set32(LOCAL.ODD_INDEX, 0);
       const left = state.get32(LOCAL.BUDGET) + state.get32(LOCAL.BUDGET_REST);
       const spent = rest - left;
       this.ticks += spent;
@@ -264,7 +263,11 @@ export class Executor {
       length += part;
       const decoded = decode(bytes, 0, length, this.#mode);
       if (decoded === "truncated") continue;
-      state.set32(LOCAL.ODD_INDEX, this.code.decodeOnce(decoded, Number(linear & BigInt(PAGE - 1)), this.#mode));
+      const offset = Number(linear & BigInt(PAGE - 1));
+      const { record, index } = this.code.decodeOnce(decoded, offset, this.#mode);
+      state.set(LOCAL.PAGE_BASE, state.rip - BigInt(offset));
+      state.set32(LOCAL.PAGE_INDEX, index);
+      state.set32(LOCAL.ODD_RECORD, record);
       return null;
     }
   }

@@ -196,8 +196,8 @@ export const LOCAL = {
   ODD_PASS_LINES: 0x3000,
   /** What accesses to odd pages find instead of memory: 64 bytes for each pass. */
   ODD_BYTES_FOUND: 0x3400,
-  /** Offset index of the one instruction that was decoded from an odd page and is about to execute, else 0 (i32). */
-  ODD_INDEX: 0x2180,
+  /** Record of the one instruction that was decoded from an odd page and is executed next, else 0 (i32). */
+  ODD_RECORD: 0x2180,
   /** Non-zero: data accesses are noted in ACCESS_LOG and bypass the TLB (i32); how many there are (i32). */
   LOG_ACCESSES: 0x2184,
   ACCESS_COUNT: 0x2188,

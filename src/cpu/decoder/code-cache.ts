@@ -23,7 +23,7 @@ const RAISE_GP = 13;
 /** RAISE without error code: negative. */
 const RAISE_UD = VECTOR_UD - 0x100;
 
-/** The first index and the first records belong to the instruction that is decoded for one execution. */
+/** The first index (which stays empty) and the first records belong to the instruction that is decoded for one execution. */
 const FIRST_INDEX = INDEX_ARENA.BASE + INDEX_ARENA.SIZE;
 const ONCE_RECORDS = 4;
 const FIRST_RECORD = RECORD_ARENA.BASE + ONCE_RECORDS * RECORD_SIZE;
@@ -39,8 +39,6 @@ export class CodeCache {
   readonly limits = { index: INDEX_ARENA.END as number, record: RECORD_ARENA.END as number };
   #nextIndex: number = FIRST_INDEX;
   #nextRecord: number = FIRST_RECORD;
-  /** Where the one instruction of `decodeOnce` lies in its index. */
-  #onceOffset = 0;
   /** Behind these addresses the arenas have never been used and are zero. */
   #indexesUsed: number = INDEX_ARENA.BASE;
   #recordsUsed: number = RECORD_ARENA.BASE;
@@ -173,22 +171,23 @@ export class CodeCache {
 
   /**
    * Makes the record of one instruction that is to be executed once, and nothing else of it be kept.
-   * @returns an index that holds it alone.
+   * @returns the record, and an offset index with nothing in it.
    */
-  decodeOnce(decoded: Decoded | "undefined" | "too-long", offset: number, mode: CodeMode): number {
+  decodeOnce(
+    decoded: Decoded | "undefined" | "too-long",
+    offset: number,
+    mode: CodeMode,
+  ): { record: number; index: number } {
     const next = this.#nextRecord;
     this.#nextRecord = RECORD_ARENA.BASE;
-    this.#view.setUint32(INDEX_ARENA.BASE + this.#onceOffset * 4, 0, true);
     const record = this.#newRecord();
-    this.#view.setUint32(INDEX_ARENA.BASE + offset * 4, record, true);
-    this.#onceOffset = offset;
     if (typeof decoded === "string") this.#raise(record, offset, decoded === "undefined" ? RAISE_UD : RAISE_GP);
     else {
       this.#write(record, decoded, offset, mode);
       this.#continueAt(offset + decoded.length);
     }
     this.#nextRecord = next;
-    return INDEX_ARENA.BASE;
+    return { record, index: INDEX_ARENA.BASE };
   }
 
   #continueAt(offset: number): void {

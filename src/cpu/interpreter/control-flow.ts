@@ -32,30 +32,22 @@ export function defineControlFlow(module: ModuleBuilder, runtime: CoreRuntime): 
     f.if(load.i64(entry).ne(page), () => {
       const address = f.tmp(f.call(runtime.translate, linear, i32(4)));
       f.if(address.eqz(), () => leaveAt(f, EXIT.FETCH_FAULT, rip));
-      f.if(
-        load.i32(at(LOCAL.WALK)).and(WALK.ODD),
-        () => {
-          // What an odd page holds is decoded for one execution.
-          f.set(index, load.i32(at(LOCAL.ODD_INDEX)));
-          f.if(index.get.eqz(), () => leaveAt(f, EXIT.DECODE, rip));
-        },
-        () => {
-          f.set(
-            index,
-            load.i32(
-              address
-                .sub(RAM_BASE)
-                .shrU(12)
-                .shl(2)
-                .add(load.i32(at(LOCAL.CODE_TABLE))),
-            ),
-          );
-          f.if(index.get.eqz(), () => leaveAt(f, EXIT.DECODE, rip));
-          f.emit(store.i64(entry, page));
-          f.emit(store.i32(entry, index.get, 8));
-          f.emit(store.i32(entry, address.and(-4096), 12));
-        },
+      // What an odd page holds is decoded for one execution.
+      f.if(load.i32(at(LOCAL.WALK)).and(WALK.ODD), () => leaveAt(f, EXIT.DECODE, rip));
+      f.set(
+        index,
+        load.i32(
+          address
+            .sub(RAM_BASE)
+            .shrU(12)
+            .shl(2)
+            .add(load.i32(at(LOCAL.CODE_TABLE))),
+        ),
       );
+      f.if(index.get.eqz(), () => leaveAt(f, EXIT.DECODE, rip));
+      f.emit(store.i64(entry, page));
+      f.emit(store.i32(entry, index.get, 8));
+      f.emit(store.i32(entry, address.and(-4096), 12));
     });
     f.emit(store.i64(at(LOCAL.PAGE_BASE), rip.sub(linear.and(0xfffn))));
     f.emit(store.i32(at(LOCAL.PAGE_INDEX), index.get));

@@ -83,7 +83,12 @@ function defineRun(
     f.emit(store.i32(at(LOCAL.BUDGET_REST), i32(0)));
     f.emit(store.i32(at(LOCAL.REP_TICKS), i32(0)));
     f.block((leave) => {
-      f.set(record, f.call(runtime.jump, load.i64(at(REG.RIP))));
+      f.set(record, load.i32(at(LOCAL.ODD_RECORD)));
+      f.if(
+        record.get,
+        () => f.emit(store.i32(at(LOCAL.ODD_RECORD), i32(0))),
+        () => f.set(record, f.call(runtime.jump, load.i64(at(REG.RIP)))),
+      );
       f.brIf(leave, record.get.eqz());
       f.block((exhausted) => {
         f.block((undo) => {
