@@ -1,4 +1,5 @@
 import { PAGE_META, RAM_BASE, RAM_MAX } from "../../cpu/layout.js";
+import { type BulkMemory, bulkMemory } from "./bulk.js";
 import { HostMemory } from "./host-memory.js";
 import { LINE_SIZE, type LineState, OddPage, PAGE_SIZE, type PoisonCause } from "./lines.js";
 import { SeamMemoryView } from "./seam-memory.js";
@@ -62,6 +63,7 @@ export interface MemoryOptions {
  * owner in PAGE_META; the lines of the others are in a sparse map.
  */
 export class PhysicalMemory {
+  readonly #bulk: BulkMemory;
   readonly wasm: WebAssembly.Memory;
   readonly size: number;
   readonly firstPrivateKeyId: number;
@@ -86,6 +88,7 @@ export class PhysicalMemory {
     this.#hooks = hooks;
     const initial = Math.ceil((RAM_BASE + size) / 0x10000);
     this.wasm = new WebAssembly.Memory({ initial, maximum: 0x10000, shared: options.shared });
+    this.#bulk = bulkMemory(this.wasm, options.shared);
     this.bytes = new Uint8Array(this.wasm.buffer, RAM_BASE, size);
     this.view = new DataView(this.wasm.buffer, RAM_BASE, size);
     this.meta = new Uint32Array(this.wasm.buffer, PAGE_META.BASE, size / PAGE_SIZE);
@@ -317,7 +320,7 @@ export class PhysicalMemory {
         if (untouched && stop - at === PAGE_SIZE) this.setUniform(page, owner);
         else {
           this.claim(at, stop - at, owner);
-          this.bytes.fill(value, at, stop);
+          this.#bulk.fill(RAM_BASE + at, value, stop - at);
         }
       }
       at = stop;
@@ -339,7 +342,7 @@ export class PhysicalMemory {
       } else if (meta & PAGE_META.UNTOUCHED_ZERO) this.fill(target, step, 0, toKeyId);
       else {
         this.claim(target, step, this.ownerOf(toKeyId));
-        this.bytes.copyWithin(target, source, source + step);
+        this.#bulk.copy(RAM_BASE + target, RAM_BASE + source, step);
       }
       done += step;
     }
