@@ -68,23 +68,34 @@ function sourceState() {
   return digest.digest("hex");
 }
 
+/** Each step of the build: what to run, below the clone or the new build, and its arguments. */
+const buildSteps = (next) => [
+  [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json", "--outDir", next],
+  // What generates the interpreter runs once here, not at every start.
+  [join(next, "cli/write-interpreter.js")],
+  // Some hundred small modules take longer to load than to run; the command loads a few large ones.
+  [
+    join(root, "node_modules/rolldown/bin/cli.mjs"),
+    join(next, "cli/main.js"),
+    ...["--dir", join(next, "command")],
+    ...["--platform", "node", "--external", "commander", "--log-level", "warn"],
+  ],
+];
+
 function ensureBuilt() {
   const dist = join(root, "dist");
   const stamp = join(dist, ".sources");
   const state = sourceState();
   const built = existsSync(stamp) ? readFileSync(stamp, "utf8") : "";
   if (built === state) return;
-  say(built === "" ? "building (tsc)" : "the sources have changed; building (tsc)");
+  say(built === "" ? "building" : "the sources have changed; building");
   const next = `${dist}.${process.pid}`;
-  const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-  const { status } = runQuietly(process.execPath, [compiler, "-p", "tsconfig.build.json", "--outDir", next]);
-  if (status !== 0) {
+  for (const step of buildSteps(next)) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, step, { cwd: root, encoding: "utf8" });
+    if (status === 0) continue;
+    process.stderr.write(stdout + stderr);
     rmSync(next, { recursive: true, force: true });
-    giveUp("the build failed", "see what the compiler says above");
-  }
-  if (runQuietly(process.execPath, [join(next, "cli", "write-interpreter.js")]).status !== 0) {
-    rmSync(next, { recursive: true, force: true });
-    giveUp("the interpreter could not be generated", "see what is said above");
+    giveUp("the build failed", "see what is said above");
   }
   writeFileSync(join(next, ".sources"), state);
   const old = `${dist}.old.${process.pid}`;

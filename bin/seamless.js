@@ -7,5 +7,5 @@ import { pathToFileURL } from "node:url";
 import { prepare, root } from "./prepare.js";
 
 prepare();
-const { main } = await import(pathToFileURL(join(root, "dist", "cli", "main.js")).href);
+const { main } = await import(pathToFileURL(join(root, "dist", "command", "main.js")).href);
 await main(process.argv.slice(2));

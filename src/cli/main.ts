@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { SMALL_TDS } from "../guests/small-tds.js";
 import { internalTrouble, STATUS, systemCode, UserError, usageError } from "./errors.js";
 import { fetchGuests, listGuests, removeGuests } from "./guests-command.js";
+import type { MachineFactory } from "./machine.js";
 import { runCommand } from "./run-command.js";
 import { parseRunRequest, RUN_DEFAULTS, type RunOptions } from "./run-request.js";
 import { Speaker } from "./speaker.js";
@@ -94,8 +95,7 @@ function addRun(command: Command): void {
         options,
         SMALL_TDS.map(({ name }) => name),
       );
-      const { createMachine } = await loadMachine();
-      const { status } = await runCommand(request, new Speaker(process.stderr, request.quiet), createMachine);
+      const { status } = await runCommand(request, new Speaker(process.stderr, request.quiet), loadMachine());
       process.exitCode = status;
     });
 }
@@ -108,8 +108,7 @@ function addTour(command: Command): void {
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .action(async ({ small }: { small?: boolean }) => {
-      const { createMachine } = await loadMachine();
-      process.exitCode = await tourCommand(new Speaker(process.stderr, false), createMachine, small ?? false);
+      process.exitCode = await tourCommand(new Speaker(process.stderr, false), loadMachine(), small ?? false);
     });
 }
 
@@ -140,9 +139,10 @@ function addGuests(command: Command): void {
     .action((names: string[], { all }: { all?: boolean }) => removeGuests(names, all ?? false, speaker()));
 }
 
-/** The machine is most of the code, and only a run needs it. */
-function loadMachine(): Promise<typeof import("./create-machine.js")> {
-  return import("./create-machine.js");
+/** The machine is most of the code, and only a run needs it; it loads while the guest is read. */
+async function loadMachine(): Promise<MachineFactory> {
+  const { createMachine } = await import("./create-machine.js");
+  return createMachine;
 }
 
 function collect(value: string, previous: readonly string[] = []): string[] {

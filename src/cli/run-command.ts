@@ -45,7 +45,7 @@ const NO_PAGES: PageReport = { private: 0, returned: 0, withheld: [], leaked: 0,
 export async function runCommand(
   request: RunRequest,
   speaker: Speaker,
-  createMachine: MachineFactory,
+  createMachine: Promise<MachineFactory>,
   extras: RunExtras = {},
 ): Promise<RunResult> {
   const config = configOf(request);
@@ -110,7 +110,7 @@ class Run {
     private readonly config: RunConfig,
     private readonly guest: LoadedGuest,
     private readonly speaker: Speaker,
-    private readonly createMachine: MachineFactory,
+    private readonly createMachine: Promise<MachineFactory>,
     private readonly extras: RunExtras,
   ) {
     this.#console = this.#openConsole();
@@ -121,7 +121,7 @@ class Run {
   async toItsEnd(): Promise<RunResult> {
     const { request, speaker } = this;
     try {
-      const machine = this.#launch();
+      const machine = await this.#launch();
       const tally = new Tally(machine.events);
       const scheduler = new InjectionScheduler(machine.injectionTarget);
       machine.onConsole((bytes) => this.#show(bytes, scheduler));
@@ -144,10 +144,11 @@ class Run {
     }
   }
 
-  #launch(): Machine {
+  async #launch(): Promise<Machine> {
     const config = { ...this.config, payload: this.guest.payload, rtc: this.request.rtc };
+    const createMachine = await this.createMachine;
     try {
-      return this.createMachine(config);
+      return createMachine(config);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       throw new UserError(error.code, `${this.guest.report.kernel}: ${error.message}`, error.hint);

@@ -34,7 +34,11 @@ const DEBIAN: Actor = {
 };
 
 /** Boots a guest, lets SMIs and a memory error strike it, and tells what happens at every layer. Returns the exit status. */
-export async function tourCommand(speaker: Speaker, createMachine: MachineFactory, small: boolean): Promise<number> {
+export async function tourCommand(
+  speaker: Speaker,
+  createMachine: Promise<MachineFactory>,
+  small: boolean,
+): Promise<number> {
   return new Tour(await chooseActor(speaker, small), speaker).run(createMachine);
 }
 
@@ -83,7 +87,7 @@ class Tour {
     private readonly speaker: Speaker,
   ) {}
 
-  async run(createMachine: MachineFactory): Promise<number> {
+  async run(createMachine: Promise<MachineFactory>): Promise<number> {
     const { actor, speaker } = this;
     const request = parseRunRequest(
       actor.guest,
