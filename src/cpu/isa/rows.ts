@@ -16,6 +16,7 @@ import { stringRows } from "./string.js";
 import { systemRows } from "./system.js";
 import { x87Rows } from "./x87.js";
 import { x87ControlRows } from "./x87-control.js";
+import { x87SystemRows } from "./x87-system.js";
 
 /** The whole instruction table. */
 export function isaRows(): readonly IsaRow[] {
@@ -30,6 +31,7 @@ export function isaRows(): readonly IsaRow[] {
     ...systemRows,
     ...x87ControlRows,
     ...x87Rows,
+    ...x87SystemRows,
     ...sseMoveRows,
     ...sseIntegerRows,
     ...sseFloatRows,

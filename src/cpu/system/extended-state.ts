@@ -4,6 +4,8 @@ import type { Instruction } from "../isa/instruction.js";
 import { REG } from "../layout.js";
 import type { CpuEnvironment, SystemOperation } from "./environment.js";
 import { edxEax } from "./operands.js";
+import { withSummary } from "./x87/stack.js";
+import { abridgedTags, fullTags } from "./x87/tags.js";
 
 /**
  * FXSAVE, FXRSTOR and the XSAVE family for XFAM = x87 | SSE: the legacy region (512 bytes) and the XSAVE header (64 bytes)
@@ -25,38 +27,12 @@ const FCW_WRITABLE = 0x1f3f;
 
 const topOf = (fsw: number): number => (fsw >> 11) & 7;
 
-/** Abridged tag byte: bit n set if physical register n is not empty. */
-function abridgedTags(environment: CpuEnvironment): number {
-  const tags = environment.state.get16(REG.FTW);
-  let abridged = 0;
-  for (let n = 0; n < 8; n++) if (((tags >> (2 * n)) & 3) !== 3) abridged |= 1 << n;
-  return abridged;
-}
-
-/** Full tags from the abridged ones and the contents of the registers. */
-function fullTags(environment: CpuEnvironment, abridged: number): number {
-  const { state } = environment;
-  let tags = 0;
-  for (let n = 0; n < 8; n++) {
-    let tag = 3;
-    if ((abridged >> n) & 1) {
-      const exponent = state.get16(REG.FPR + n * 16 + 8) & 0x7fff;
-      const significand = state.get(REG.FPR + n * 16);
-      if (exponent === 0x7fff) tag = 2;
-      else if (exponent === 0) tag = significand === 0n ? 1 : 2;
-      else tag = significand >> 63n ? 0 : 2;
-    }
-    tags |= tag << (2 * n);
-  }
-  return tags;
-}
-
 function saveX87(environment: CpuEnvironment, view: DataView, wide: boolean): void {
   const { state } = environment;
   const fsw = state.get16(REG.FSW);
   view.setUint16(0, state.get16(REG.FCW), true);
   view.setUint16(2, fsw, true);
-  view.setUint8(4, abridgedTags(environment));
+  view.setUint8(4, abridgedTags(state));
   view.setUint8(5, 0);
   view.setUint16(6, state.get16(REG.FOP), true);
   if (wide) {
@@ -92,14 +68,8 @@ function loadX87(environment: CpuEnvironment, view: DataView, wide: boolean): vo
     state.set(register, view.getBigUint64(32 + n * 16, true));
     state.set(register + 8, BigInt(view.getUint16(40 + n * 16, true)));
   }
-  state.set16(REG.FTW, fullTags(environment, view.getUint8(4)));
+  state.set16(REG.FTW, fullTags(state, view.getUint8(4)));
   state.set16(REG.FSW, withSummary(fsw, state.get16(REG.FCW)));
-}
-
-/** ES and B follow from the exception flags and masks. */
-function withSummary(fsw: number, fcw: number): number {
-  const pending = (fsw & ~fcw & 0x3f) !== 0;
-  return pending ? fsw | 0x8080 : fsw & ~0x8080;
 }
 
 function saveXmm(environment: CpuEnvironment, view: DataView): void {

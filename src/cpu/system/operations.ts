@@ -7,6 +7,7 @@ import { miscellaneousOperations } from "./miscellaneous.js";
 import { msrOperations } from "./msr.js";
 import { segmentOperations } from "./segments.js";
 import { transferOperations } from "./transfer.js";
+import { x87Operations } from "./x87/operations.js";
 
 /** Every system instruction by the name that its row in the instruction table gives. */
 export const systemOperations: Readonly<Record<string, SystemOperation>> = {
@@ -18,4 +19,5 @@ export const systemOperations: Readonly<Record<string, SystemOperation>> = {
   ...msrOperations,
   ...segmentOperations,
   ...transferOperations,
+  ...x87Operations,
 };
