@@ -148,7 +148,7 @@ export function round(sign: number, magnitude: bigint, exponent: number, control
     flags |= FLAG.UNDERFLOW;
     top += WRAP;
     // Massive underflow, of FSCALE only.
-    if (top < MINIMUM) return zero(sign, flags);
+    if (top < MINIMUM) return zero(sign, flags | FLAG.PRECISION);
   } else if (top < MINIMUM) {
     cut = cutOff(magnitude, excess + (MINIMUM - top), sign, mode);
     top = MINIMUM;
@@ -165,7 +165,7 @@ export function round(sign: number, magnitude: bigint, exponent: number, control
     if (!control.overflowUnmasked) return overflow(sign, mode, flags);
     top -= WRAP;
     // Massive overflow, of FSCALE only.
-    if (top > MAXIMUM) return infinity(sign, flags);
+    if (top > MAXIMUM) return { ...infinity(sign, flags | FLAG.PRECISION), roundedUp: true };
   }
   const biased = significand & INTEGER_BIT ? top + BIAS : 0;
   return { high: (sign << 15) | biased, significand, flags, roundedUp: cut.up };

@@ -116,6 +116,7 @@ const binary = (compute: Binary): SystemOperation =>
 
 const remainderOperation = (nearest: boolean): SystemOperation =>
   operation(({ state, control, st }) => {
+    changeStatus(state, STATUS.C2, 0);
     if (isEmpty(state, 0) || isEmpty(state, 1)) return replace(state, STACK_FAULT);
     const found = remainder(st(0), st(1), nearest, control);
     if (computed(found)) changeStatus(state, STATUS.CODES, found.codes);
