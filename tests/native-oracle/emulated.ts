@@ -237,6 +237,7 @@ export class Machine {
     view.setUint16(REG.FOP, 0, true);
     view.setBigUint64(REG.FIP, 0n, true);
     view.setBigUint64(REG.FDP, 0n, true);
+    view.setUint32(REG.FCS, 0, true);
     view.setUint32(REG.MXCSR, image.getUint32(FX.MXCSR, true), true);
   }
 
