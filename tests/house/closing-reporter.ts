@@ -2,7 +2,8 @@ import type { Reporter, SerializedError, TestCase, TestModule } from "vitest/nod
 
 /** Names every skipped test with its reason, and closes the run with one line of counts. */
 export default class ClosingReporter implements Reporter {
-  #lines: string[] = ["0 passed, 0 failed"];
+  /** What is said when the run does not come to its end. */
+  #lines: string[] = ["the test run was broken off", "0 passed, 1 failed"];
 
   constructor() {
     // After every other reporter's last word.
