@@ -90,19 +90,23 @@ function defineRounding(module: ModuleBuilder, runtime: FpuRuntime): void {
     split();
     const extended = f.tmp(format.geU(EXTENDED_FROM));
     const unmasked = (bit: number): I32 => control().and(bit).ne(0).and(extended);
+    // Tininess is found after rounding: just below the smallest normal number, rounding up to it is not tiny.
+    const carries = f.tmp(
+      kept.get
+        .add(up.get.toI64U())
+        .shrU(precision.sub(1n))
+        .gtU(1n)
+        .or(cut.eqz().and(kept.get.add(up.get.toI64U()).eqz())),
+    );
+    const reaches = f.tmp(exponent.get.eq(minimum.sub(1)).and(carries));
     // With the exception unmasked a register gets the exponent wrapped by 3 * 2^13, so that a handler can go on.
-    f.if(exponent.get.ltS(minimum).and(unmasked(FPU_CONTROL.UNDERFLOW_UNMASKED)), () => {
+    const trapped = unmasked(FPU_CONTROL.UNDERFLOW_UNMASKED).and(reaches.eqz());
+    f.if(exponent.get.ltS(minimum).and(trapped), () => {
       raise(f, FLAG.UNDERFLOW);
       f.set(exponent, exponent.get.add(WRAP));
     });
     f.if(exponent.get.ltS(minimum), () => {
-      // Tininess is found after rounding: just below the smallest normal number, rounding up to it is not tiny.
-      const carries = kept.get
-        .add(up.get.toI64U())
-        .shrU(precision.sub(1n))
-        .gtU(1n)
-        .or(cut.eqz().and(kept.get.add(up.get.toI64U()).eqz()));
-      f.set(tiny, exponent.get.eq(minimum.sub(1)).and(carries).eqz());
+      f.set(tiny, reaches.eqz());
       f.if(tiny.get.and(control().shrU(3)).and(1), () => {
         raise(f, FLAG.UNDERFLOW | FLAG.PRECISION);
         f.emit(store.i32(i32(FPU.ROUNDED_UP), i32(0)));
