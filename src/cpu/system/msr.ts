@@ -20,24 +20,28 @@ interface NativeMsr {
   /** Bits that may be set. */
   readonly writable: bigint;
   readonly canonical?: boolean;
+  /** Only RDMSR or only WRMSR reaches it; the other raises #GP(0). */
+  readonly only?: "read" | "write";
 }
 
 const ALL = (1n << 64n) - 1n;
 const segmentBase = (index: number): number => REG.SEGMENTS + index * SEG_SIZE + SEG.BASE;
 const X2APIC = { TPR: 0x808, PPR: 0x80a, EOI: 0x80b, SELF_IPI: 0x83f, FIRST: 0x800, LAST: 0x8ff } as const;
 const IA32_PRED_CMD_IBPB = 1n;
+/** Bits 7:0 and BHI_DIS_S; DDPD_U (bit 8) is not advertised by CPUID(7,2).EDX. */
+const SPEC_CTRL_WRITABLE = 0x4ffn;
 
 /** MSRs with storage in the register block (SDM 4; which of them do not exit is the module's bitmap's business). */
 const NATIVE: ReadonlyMap<number, NativeMsr> = new Map<number, NativeMsr>([
-  [0x48, { at: REG.SPEC_CTRL, writable: 0x7ffn }],
-  [0x49, { at: null, writable: IA32_PRED_CMD_IBPB }],
-  [0x10b, { at: null, writable: 1n }],
+  [0x48, { at: REG.SPEC_CTRL, writable: SPEC_CTRL_WRITABLE }],
+  [0x49, { at: null, writable: IA32_PRED_CMD_IBPB, only: "write" }],
+  [0x10b, { at: null, writable: 1n, only: "write" }],
   [0x174, { at: REG.SYSENTER_CS, writable: 0xffff_ffffn }],
   [0x175, { at: REG.SYSENTER_ESP, writable: ALL, canonical: true }],
   [0x176, { at: REG.SYSENTER_EIP, writable: ALL, canonical: true }],
   [0x277, { at: REG.PAT, writable: 0x0707_0707_0707_0707n }],
   [0x600, { at: REG.DS_AREA, writable: ALL, canonical: true }],
-  [0xbd, { at: null, writable: 0n }],
+  [0xbd, { at: null, writable: 0n, only: "read" }],
   [0xda0, { at: REG.XSS, writable: 0n }],
   [0xc0000081, { at: REG.STAR, writable: ALL }],
   [0xc0000082, { at: REG.LSTAR, writable: ALL, canonical: true }],
@@ -82,7 +86,7 @@ const rdmsr: SystemOperation = (environment, instruction) => {
     setEdxEax(environment, BigInt(readVirtualRegister(environment, index)));
   } else {
     const native = NATIVE.get(index);
-    if (!native) throw generalProtection();
+    if (!native || native.only === "write") throw generalProtection();
     setEdxEax(environment, native.at === null ? BigInt(index === 0xbd ? 1 : 0) : environment.state.get(native.at));
   }
   return "next";
@@ -99,7 +103,7 @@ const wrmsr: SystemOperation = (environment, instruction) => {
     return "next";
   }
   const native = NATIVE.get(index);
-  if (!native || value & ~native.writable) throw generalProtection();
+  if (!native || native.only === "read" || value & ~native.writable) throw generalProtection();
   if (native.canonical && !isCanonical(value)) throw generalProtection();
   if (index === 0x277 && !legalPat(value)) throw generalProtection();
   if (native.at !== null) state.set(native.at, value);

@@ -242,10 +242,20 @@ describe("MSRs", () => {
     ["EOI with a value", 0x80b, 1n],
     ["SELF IPI above 8 bits", 0x83f, 0x100n],
     ["PPR, which is read-only", 0x80a, 0n],
+    ["XAPIC_DISABLE_STATUS, which is read-only", 0xbd, 0n],
+    ["SPEC_CTRL.DDPD_U, which is not advertised", 0x48, 0x100n],
   ])("write of %s: #GP(0)", (_name, index, value) => {
     guest.state.setGpr(0, value & 0xffff_ffffn);
     guest.state.setGpr(2, value >> 32n);
     expect(guest.run(access(index, true)).vector).toBe(GP);
+  });
+
+  it.each([
+    ["PRED_CMD", 0x49],
+    ["FLUSH_CMD", 0x10b],
+    ["EOI", 0x80b],
+  ])("read of %s, which is write-only: #GP(0)", (_name, index) => {
+    expect(guest.run(access(index, false)).vector).toBe(GP);
   });
 
   it("TPR, SELF IPI, EOI and PPR without an exit", () => {
