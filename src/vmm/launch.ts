@@ -20,6 +20,7 @@ import type { TeardownReport } from "../host/kvm/tdx/vm-teardown.js";
 import type { Vcpu } from "../host/kvm/vcpu.js";
 import type { Vm } from "../host/kvm/vm.js";
 import type { GuestMemfd } from "../host/mm/guest-memfd.js";
+import { alignUp } from "./bytes.js";
 import { configureCpuid, vcpuCpuid } from "./cpu-model.js";
 import { succeed } from "./kvm-failure.js";
 import { IOAPIC } from "./ports.js";
@@ -34,6 +35,8 @@ const APIC_BUS_CYCLE_NS = 40;
 const MCE_BANKS = 10n;
 /** Room for leaves in a first try of KVM_TDX_GET_CPUID. */
 const CPUID_ROOM = 128;
+/** Most of an image that lies in the process's memory at a time. */
+const STAGING_BYTES = 64 * PAGE_SIZE;
 
 /** Memory of the VMM's own process: what mmap and a store do. */
 export interface ProcessMemory {
@@ -165,17 +168,22 @@ function readTdCpuid(vcpu: Vcpu): readonly KvmCpuidEntry2[] {
   return data.entries;
 }
 
-/** Copies the pages into the process's memory for as long as KVM needs them there, adds and measures them. */
+/** Takes the pages through a small buffer in the process's memory, part by part; KVM adds and measures them in their order. */
 function addRegion(vcpu: Vcpu, memory: ProcessMemory, { gpa, bytes }: MeasuredRegion): void {
-  const nrPages = Math.ceil(bytes.length / PAGE_SIZE);
-  const sourceAddr = memory.mmap(nrPages * PAGE_SIZE);
+  const bufferSize = Math.min(alignUp(bytes.length, PAGE_SIZE), STAGING_BYTES);
+  const sourceAddr = memory.mmap(bufferSize);
   try {
-    memory.write(sourceAddr, bytes);
-    const data = { sourceAddr, gpa, nrPages };
-    const command = { id: KVM_TDX.INIT_MEM_REGION, flags: KVM_TDX_MEASURE_MEMORY_REGION, data };
-    succeed("KVM_TDX_INIT_MEM_REGION", vcpu.memoryEncryptOp(command));
+    for (let done = 0; done < bytes.length; done += bufferSize) {
+      const part = bytes.subarray(done, done + bufferSize);
+      const nrPages = Math.ceil(part.length / PAGE_SIZE);
+      memory.write(sourceAddr, part);
+      memory.write(sourceAddr + part.length, new Uint8Array(nrPages * PAGE_SIZE - part.length));
+      const data = { sourceAddr, gpa: gpa + done, nrPages };
+      const command = { id: KVM_TDX.INIT_MEM_REGION, flags: KVM_TDX_MEASURE_MEMORY_REGION, data };
+      succeed("KVM_TDX_INIT_MEM_REGION", vcpu.memoryEncryptOp(command));
+    }
   } finally {
-    memory.munmap(sourceAddr, nrPages * PAGE_SIZE);
+    memory.munmap(sourceAddr, bufferSize);
   }
 }
 
