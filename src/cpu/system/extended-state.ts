@@ -132,6 +132,7 @@ function fxArea(environment: CpuEnvironment, instruction: Instruction): bigint {
 
 const fxsave: SystemOperation = (environment, instruction) => {
   const address = fxArea(environment, instruction);
+  environment.linear.probeWrite(address, LEGACY_BYTES);
   const bytes = environment.linear.readBytes(address, LEGACY_BYTES);
   const view = new DataView(bytes.buffer);
   saveX87(environment, view, instruction.operandSize === 8);
@@ -176,6 +177,7 @@ const save =
     // MXCSR keeps SSE "in use" for the standard format's sake only: it is written whenever SSE is requested.
     const mxcsrUsed = state.get32(REG.MXCSR) !== MXCSR_INIT ? SSE : 0n;
     const saved = kind === "xsave" ? requested : requested & (used | (compact ? mxcsrUsed : 0n));
+    linear.probeWrite(address, AREA_BYTES);
     const bytes = linear.readBytes(address, AREA_BYTES);
     const view = new DataView(bytes.buffer);
     if (saved & X87) saveX87(environment, view, instruction.operandSize === 8);
@@ -188,7 +190,6 @@ const save =
     if (compact) {
       view.setBigUint64(XSTATE_BV, saved, true);
       view.setBigUint64(XCOMP_BV, requested | COMPACTED, true);
-      for (let n = 16; n < 64; n += 8) view.setBigUint64(HEADER + n, 0n, true);
     } else view.setBigUint64(XSTATE_BV, (old & ~requested) | (requested & used), true);
     linear.writeBytes(address, bytes);
     return "next";

@@ -553,7 +553,9 @@ describe("XSAVE", () => {
     for (const code of [XSAVE.xsavec, XSAVES]) {
       bare.bytes.fill(0xff, AREA + 512, AREA + 576);
       bare.run(bytes(...code));
-      expect([header(0), header(1), header(7)]).toEqual([2n, (1n << 63n) | 3n, 0n]);
+      // The rest of the header stays, as on a real CPU.
+      const untouched = (1n << 64n) - 1n;
+      expect([header(0), header(1), header(2), header(7)]).toEqual([2n, (1n << 63n) | 3n, untouched, untouched]);
     }
   });
   it("what was saved is restored, what was not is initial", () => {
@@ -566,6 +568,38 @@ describe("XSAVE", () => {
     expect(bare.state.get(REG.XMM)).toBe(0x1234n);
     expect(bare.state.get16(REG.FCW)).toBe(0x37f);
     expect(bare.state.get32(REG.MXCSR)).toBe(0x1fa0);
+  });
+  it("XSAVEOPT leaves out what is in its initial state", () => {
+    bare.bytes.fill(0xff, AREA, AREA + 512);
+    bare.view.setBigUint64(AREA + 512, 3n, true);
+    bare.run(bytes(...XSAVE.xsaveopt));
+    expect(header(0)).toBe(2n);
+    expect(bare.view.getBigUint64(AREA, true)).toBe((1n << 64n) - 1n);
+    expect(bare.view.getBigUint64(AREA + 160, true)).toBe(0x1234n);
+  });
+  it("FXSAVE and FXRSTOR: a round trip that leaves the last 48 bytes to software", () => {
+    bare.bytes.fill(0xff, AREA, AREA + 512);
+    bare.state.set32(REG.MXCSR, 0x1fa0);
+    bare.state.set16(REG.FCW, 0x27f);
+    bare.run(bytes(0x0f, 0xae, 0x03));
+    expect(bare.view.getUint16(AREA, true)).toBe(0x27f);
+    expect(bare.view.getUint32(AREA + 24, true)).toBe(0x1fa0);
+    expect(bare.view.getBigUint64(AREA + 464, true)).toBe((1n << 64n) - 1n);
+    bare.state.set(REG.XMM, 0n);
+    bare.state.set16(REG.FCW, 0x37f);
+    bare.state.set32(REG.MXCSR, 0x1f80);
+    expect(bare.run(bytes(0x0f, 0xae, 0x0b)).vector).toBeNull();
+    expect(bare.state.get(REG.XMM)).toBe(0x1234n);
+    expect(bare.state.get16(REG.FCW)).toBe(0x27f);
+    expect(bare.state.get32(REG.MXCSR)).toBe(0x1fa0);
+  });
+  it.each([
+    ["FXSAVE", [0x0f, 0xae, 0x03]],
+    ["XSAVE", XSAVE.xsave],
+  ])("%s to a page that is not present: a write fault", (_name, code) => {
+    bare.map(AREA, 0n);
+    expect(bare.run(bytes(...code)).vector).toBe(14);
+    expect(bare.stack(1)).toEqual([2n]);
   });
   it("XGETBV of 1 tells what is in use", () => {
     bare.state.setGpr(1, 1n);
