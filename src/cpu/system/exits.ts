@@ -32,11 +32,11 @@ const tdcall: SystemOperation = (environment, instruction) => {
   return exitTo(environment, instruction, EXIT_REASON.TDCALL);
 };
 
-/** VMX instructions: #UD unless in VMX operation, which the VM exit comes before at CPL 0 (SDM 3C 26.1.1). */
-const vmx =
+/** Instructions that are not advertised: #UD at CPL > 0 and an exit at CPL 0. */
+const supervisorOnly =
   (reason: number): SystemOperation =>
   (environment, instruction) => {
-    if (environment.state.cpl !== 0) throw generalProtection();
+    if (environment.state.cpl !== 0) throw invalidOpcode();
     return exitTo(environment, instruction, reason);
   };
 
@@ -87,14 +87,6 @@ const io =
     return exitTo(environment, instruction, EXIT_REASON.IO_INSTRUCTION, qualification);
   };
 
-/** MONITOR and MWAIT: not advertised, so #UD at CPL > 0 and an exit at CPL 0. */
-const monitor =
-  (reason: number): SystemOperation =>
-  (environment, instruction) => {
-    if (environment.state.cpl !== 0) throw invalidOpcode();
-    return exitTo(environment, instruction, reason);
-  };
-
 const undefinedInstruction: SystemOperation = () => {
   throw invalidOpcode();
 };
@@ -111,23 +103,21 @@ export const exitOperations: Readonly<Record<string, SystemOperation>> = {
   },
   vmcall: exits(EXIT_REASON.VMCALL, false),
   tdcall,
-  seamcall: (environment, instruction) => {
-    requirePrivilege(environment);
-    return exitTo(environment, instruction, EXIT_REASON.SEAMCALL);
-  },
+  seamcall: exits(EXIT_REASON.SEAMCALL, false),
   "seam-ud": undefinedInstruction,
   getsec: exits(EXIT_REASON.GETSEC, false),
   rsm: exits(EXIT_REASON.RSM, false),
-  encls: exits(EXIT_REASON.ENCLS, true),
-  pconfig: exits(EXIT_REASON.PCONFIG, true),
-  vmx: (environment, instruction) => vmx(VMX_REASON[instruction.mnemonic] as number)(environment, instruction),
+  encls: supervisorOnly(EXIT_REASON.ENCLS),
+  pconfig: supervisorOnly(EXIT_REASON.PCONFIG),
+  // Without a look at CPL: in VMX non-root operation the exit comes first (SDM 3C 31.3, operation of each).
+  vmx: (environment, instruction) => exitTo(environment, instruction, VMX_REASON[instruction.mnemonic] as number),
   xsetbv: (environment, instruction) => {
     if (!(environment.state.get32(REG.CR4) & 0x4_0000)) throw invalidOpcode();
     requirePrivilege(environment);
     return exitTo(environment, instruction, EXIT_REASON.XSETBV);
   },
-  monitor: monitor(EXIT_REASON.MONITOR),
-  mwait: monitor(EXIT_REASON.MWAIT),
+  monitor: supervisorOnly(EXIT_REASON.MONITOR),
+  mwait: supervisorOnly(EXIT_REASON.MWAIT),
   in: io(true, false),
   out: io(false, false),
   ins: io(true, true),

@@ -54,7 +54,6 @@ describe("privilege: #GP(0) in ring 3", () => {
     ["STI", bytes(0xfb)],
     ["IN", bytes(0xec)],
     ["TDCALL", bytes(0x66, 0x0f, 0x01, 0xcc)],
-    ["VMLAUNCH", bytes(0x0f, 0x01, 0xc2)],
   ])("%s", (_name, code) => {
     guest.state.setGpr(3, BigInt(AT.DATA));
     expect(vectorOf(code, 3, guest)).toBe(GP);
@@ -135,6 +134,22 @@ describe("instructions that exit", () => {
     expect(exit.qualification).toBe(BigInt(qualification));
     expect(exit.instructionLength).toBe(guest.end - AT.CODE);
     expect(guest.state.rip).toBe(BigInt(AT.CODE));
+  });
+
+  it.each([
+    ["VMLAUNCH", bytes(0x0f, 0x01, 0xc2), EXIT_REASON.VMLAUNCH],
+    ["SEAMCALL", bytes(0x66, 0x0f, 0x01, 0xcf), EXIT_REASON.SEAMCALL],
+  ])("%s exits in ring 3, too", (_name, code, reason) => {
+    guest.ring(3);
+    expect(guest.exit(code).reason).toBe(reason);
+  });
+  it.each([
+    ["ENCLS", bytes(0x0f, 0x01, 0xcf)],
+    ["PCONFIG", bytes(0x0f, 0x01, 0xc5)],
+    ["MONITOR", bytes(0x0f, 0x01, 0xc8)],
+  ])("%s is undefined in ring 3", (_name, code) => {
+    guest.ring(3);
+    expect(guest.run(code).vector).toBe(6);
   });
 
   it("the I/O bitmap of the TSS opens ports to ring 3", () => {
