@@ -187,7 +187,7 @@ export const SEPT_LEVEL = { PTE: 0, PDE: 1, PDPTE: 2, PML4E: 3, PML5E: 4 } as co
 /** Page types of the PAMT. */
 export const PAGE_TYPE = { NDA: 0, RSVD: 1, REG: 3, TDR: 4, TDCX: 5, TDVPR: 6, EPT: 8 } as const;
 /** Page sizes of the PAMT. */
-export const PAGE_SIZE = { P4K: 0, P2M: 1, P1G: 2 } as const;
+export const PAMT_PAGE_SIZE = { P4K: 0, P2M: 1, P1G: 2 } as const;
 
 /** State of the module. */
 export const SYS_STATE = { INIT_PENDING: 0, INIT_DONE: 1, CONFIG_DONE: 2, READY: 3, SHUTDOWN: 4 } as const;

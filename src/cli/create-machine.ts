@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../arch/page.js";
 import { Core } from "../cpu/core.js";
 import { findSmallTd } from "../guests/small-tds.js";
 import { PlatformTarget } from "../observe/injection/platform-target.js";
@@ -141,12 +142,10 @@ class CommandMachine implements Machine {
   #translate(gpa: number): number | undefined {
     const slot = this.#td.td.slots.find((each) => gpa >= each.gpa && gpa < each.gpa + each.size);
     if (slot === undefined) return undefined;
-    const page = slot.file.lookup(Math.floor((gpa - slot.gpa) / PAGE));
-    return page === null ? undefined : page + (gpa % PAGE);
+    const page = slot.file.lookup(Math.floor((gpa - slot.gpa) / PAGE_SIZE));
+    return page === null ? undefined : page + (gpa % PAGE_SIZE);
   }
 }
-
-const PAGE = 4096;
 
 function coreOf({ platform }: System): Core {
   if (platform.core instanceof Core) return platform.core;

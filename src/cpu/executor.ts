@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../arch/page.js";
 import { RFLAGS } from "../arch/x86.js";
 import { CodeCache } from "./decoder/code-cache.js";
 import type { CodeMode } from "./decoder/decode.js";
@@ -24,7 +25,6 @@ import { recordedFault, TranslatedMemory } from "./linear-memory.js";
 import { enterMode } from "./mode.js";
 import { CpuState } from "./state.js";
 
-const PAGE = 4096;
 const LINE = 64;
 /** All that the mode of the executor follows from. */
 const MODE_REGISTERS: readonly { readonly register: number; readonly mask: number }[] = [
@@ -109,8 +109,8 @@ export class Executor {
   /** Drops what was decoded from a range of host physical memory. */
   invalidateCode(hpa: number, length: number): void {
     for (let at = hpa; at < hpa + length; ) {
-      const here = Math.min(hpa + length - at, PAGE - (at % PAGE));
-      const meta = this.#view.getUint32(PAGE_META.BASE + Math.floor(at / PAGE) * 4, true);
+      const here = Math.min(hpa + length - at, PAGE_SIZE - (at % PAGE_SIZE));
+      const meta = this.#view.getUint32(PAGE_META.BASE + Math.floor(at / PAGE_SIZE) * 4, true);
       if (meta & PAGE_META.CODE) this.exports.invalidate((RAM_BASE + at) | 0, here);
       at += here;
     }
@@ -118,7 +118,7 @@ export class Executor {
 
   /** A host physical page changed owner or has become odd: cached translations to it must go. */
   pageChanged(hpa: number): void {
-    const at = PAGE_META.BASE + Math.floor(hpa / PAGE) * 4;
+    const at = PAGE_META.BASE + Math.floor(hpa / PAGE_SIZE) * 4;
     const meta = this.#view.getUint32(at, true);
     if (!(meta & PAGE_META.CACHED)) return;
     this.#view.setUint32(at, meta & ~PAGE_META.CACHED, true);
@@ -210,7 +210,7 @@ export class Executor {
     const start = wrapped(this.#mode, state.rip + state.get(LOCAL.CODE_BASE));
     const read = (length: number): ReturnType<typeof decode> =>
       decode(linear.readBytes(start, length), 0, length, this.#mode);
-    const inPage = read(Math.min(INSTRUCTION_LENGTH, PAGE - Number(start & BigInt(PAGE - 1))));
+    const inPage = read(Math.min(INSTRUCTION_LENGTH, PAGE_SIZE - Number(start & BigInt(PAGE_SIZE - 1))));
     const instruction = inPage === "truncated" ? read(INSTRUCTION_LENGTH) : inPage;
     if (typeof instruction === "string") return VECTOR.GP;
     const viaOperand = instruction.memory !== null && operandCovers(state, instruction, address);
@@ -263,7 +263,7 @@ export class Executor {
       length += part;
       const decoded = decode(bytes, 0, length, this.#mode);
       if (decoded === "truncated") continue;
-      const offset = Number(linear & BigInt(PAGE - 1));
+      const offset = Number(linear & BigInt(PAGE_SIZE - 1));
       const { record, index } = this.code.decodeOnce(decoded, offset, this.#mode);
       state.set(LOCAL.PAGE_BASE, state.rip - BigInt(offset));
       state.set32(LOCAL.PAGE_INDEX, index);

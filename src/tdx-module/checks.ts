@@ -1,4 +1,5 @@
-import { LIFECYCLE, PAGE_SIZE, PAGE_TYPE } from "../arch/tdx-abi.js";
+import { PAGE_SIZE } from "../arch/page.js";
+import { LIFECYCLE, PAGE_TYPE, PAMT_PAGE_SIZE } from "../arch/tdx-abi.js";
 import { TDX_STATUS } from "../arch/tdx-status.js";
 import { GPR } from "../platform/seam.js";
 import type { Call } from "./call.js";
@@ -10,10 +11,8 @@ import { MIN_TDCX, TDR } from "./structures/tdr.js";
 
 /** Checks that leaves share, with their statuses (tdx-module facts 2.2). Operand ids of registers are their numbers. */
 
-const PAGE = 0x1000;
-
 /** A register that holds the address of a private page: aligned, no KeyID, within the physical address width. */
-export function pageAddress(call: Call, register: number, alignment = PAGE): number {
+export function pageAddress(call: Call, register: number, alignment = PAGE_SIZE): number {
   const hpa = call.in.number(register);
   if (hpa % alignment !== 0 || hpa >= 2 ** call.context.platform.keyIdShift)
     fail(TDX_STATUS.OPERAND_INVALID, BigInt(register));
@@ -32,7 +31,7 @@ export function typedPage(call: Call, register: number, type: number): number {
 
 function pageOfType(call: Call, hpa: number, register: number, type: number): number {
   findPage(call, hpa, BigInt(register));
-  if (call.pamt.type !== type || call.pamt.size !== PAGE_SIZE.P4K)
+  if (call.pamt.type !== type || call.pamt.size !== PAMT_PAGE_SIZE.P4K)
     fail(TDX_STATUS.PAGE_METADATA_INCORRECT, BigInt(register));
   return hpa;
 }
@@ -63,7 +62,7 @@ export function openTd(call: Call, register: number): void {
 /** The same for a register that has flags below the address; returns them. */
 export function openTdWithFlags(call: Call, register: number, allowed: number): number {
   const value = call.in.number(register);
-  const flags = value % PAGE;
+  const flags = value % PAGE_SIZE;
   if (flags & ~allowed || value >= 2 ** call.context.platform.keyIdShift)
     fail(TDX_STATUS.OPERAND_INVALID, BigInt(register));
   const tdr = pageOfType(call, value - flags, register, PAGE_TYPE.TDR);

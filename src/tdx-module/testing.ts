@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../arch/page.js";
 /** Support for tests of the module: a platform of plain arrays with scripted VM exits, and a host that drives it. */
 
 import { MSR, SMRR, TME_ACTIVATE } from "../arch/msr.js";
@@ -15,7 +16,6 @@ import { TdxModule } from "./module.js";
 
 const MIB = 0x10_0000;
 const GIB = 2 ** 30;
-const PAGE = 0x1000;
 const LINE = 64;
 /** Memory of the test platform, where the pages for TDs begin, and where the PAMT lies. */
 const MEMORY_SIZE = 24 * MIB;
@@ -301,7 +301,7 @@ export class TestHost {
 
   page(): number {
     const page = this.#nextPage;
-    this.#nextPage += PAGE;
+    this.#nextPage += PAGE_SIZE;
     return page;
   }
   /** A page aligned to 2 MiB with the 2 MiB around it. */
@@ -341,9 +341,9 @@ export class TestHost {
     u64(TDMR_INFO.BASE, 0);
     u64(TDMR_INFO.SIZE, GIB);
     u64(TDMR_INFO.PAMT_1G_BASE, PAMT.P1G);
-    u64(TDMR_INFO.PAMT_1G_SIZE, PAGE);
+    u64(TDMR_INFO.PAMT_1G_SIZE, PAGE_SIZE);
     u64(TDMR_INFO.PAMT_2M_BASE, PAMT.P2M);
-    u64(TDMR_INFO.PAMT_2M_SIZE, 2 * PAGE);
+    u64(TDMR_INFO.PAMT_2M_SIZE, 2 * PAGE_SIZE);
     u64(TDMR_INFO.PAMT_4K_BASE, PAMT.P4K);
     u64(TDMR_INFO.PAMT_4K_SIZE, 4 * MIB);
     u64(TDMR_INFO.RESERVED, 16 * MIB);
@@ -414,7 +414,7 @@ export class TestHost {
     const td = this.createTd(params);
     for (let i = 0; i < vcpus; i++) td.addVcpu();
     td.addTables(0x1000);
-    td.addPage(0x1000, new Uint8Array(PAGE).fill(0x5a));
+    td.addPage(0x1000, new Uint8Array(PAGE_SIZE).fill(0x5a));
     this.must(TDH.MR_FINALIZE, { RCX: td.tdr });
     return td;
   }

@@ -1,5 +1,6 @@
 import { MISC_ENABLE, MSR } from "../arch/msr.js";
-import { LAST_EXIT, PAGE_SIZE, PAGE_TYPE, VCPU_STATE, VP_ENTER } from "../arch/tdx-abi.js";
+import { PAGE_SIZE } from "../arch/page.js";
+import { LAST_EXIT, PAGE_TYPE, PAMT_PAGE_SIZE, VCPU_STATE, VP_ENTER } from "../arch/tdx-abi.js";
 import { CPUID_BIT } from "../arch/tdx-cpuid.js";
 import { TDX_STATUS } from "../arch/tdx-status.js";
 import { PIN_POSTED_INTERRUPTS } from "../arch/vmx.js";
@@ -20,7 +21,6 @@ import { copyXmm, exitTd, fillSynthetic } from "./td-exit.js";
 import { enterEpoch } from "./tracking.js";
 import { associate } from "./vcpu-checks.js";
 
-const PAGE = 0x1000;
 /** Flags of RCX, in its upper half. */
 const HINT_HIGH = Number(VP_ENTER.HOST_RECOVERABILITY_HINT >> 32n);
 const RESUME_HIGH = Number(VP_ENTER.RESUME_L1 >> 32n);
@@ -63,11 +63,11 @@ export class VpEnter {
     const high = call.in.high(GPR.RCX);
     const flags = high & (HINT_HIGH | RESUME_HIGH);
     const tdvpr = (high & ~flags) * 0x1_0000_0000 + call.in.low(GPR.RCX);
-    if (tdvpr % PAGE !== 0 || tdvpr >= 2 ** context.platform.keyIdShift)
+    if (tdvpr % PAGE_SIZE !== 0 || tdvpr >= 2 ** context.platform.keyIdShift)
       fail(TDX_STATUS.OPERAND_INVALID, BigInt(GPR.RCX));
     const { pamt, td, vcpu } = call;
     if (!pamt.find(tdvpr) || pamt.type === PAGE_TYPE.RSVD) fail(TDX_STATUS.OPERAND_ADDR_RANGE_ERROR, BigInt(GPR.RCX));
-    if (pamt.type !== PAGE_TYPE.TDVPR || pamt.size !== PAGE_SIZE.P4K) {
+    if (pamt.type !== PAGE_TYPE.TDVPR || pamt.size !== PAMT_PAGE_SIZE.P4K) {
       fail(TDX_STATUS.PAGE_METADATA_INCORRECT, BigInt(GPR.RCX));
     }
     td.open(call.memory, call.state.globalKeyId, pamt.owner(pamt.entry));

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { handlerTable, PSEUDO_HANDLER, variantKey } from "../interpreter/handlers.js";
 import type { Addressing } from "../isa/variants.js";
 import {
@@ -16,7 +17,6 @@ import {
 } from "../layout.js";
 import { type CodeMode, type Decoded, decode } from "./decode.js";
 
-const PAGE = 4096;
 const VECTOR_UD = 6;
 /** RAISE with error code 0 and vector #GP. */
 const RAISE_GP = 13;
@@ -118,19 +118,19 @@ export class CodeCache {
   decodeRun(address: number, mode: CodeMode, nextPage: NextPage, breakOffset: number): boolean {
     // Room for the longest run and two pages, so that nothing is flushed under way.
     if (
-      this.#nextRecord + (PAGE + 8) * RECORD_SIZE > this.limits.record ||
+      this.#nextRecord + (PAGE_SIZE + 8) * RECORD_SIZE > this.limits.record ||
       this.#nextIndex + 2 * INDEX_ARENA.SIZE > this.limits.index
     )
       this.flush();
     const table = mode === 64 ? CODE_TABLE.LONG : CODE_TABLE.LEGACY;
-    const pageAddress = address & -PAGE;
+    const pageAddress = address & -PAGE_SIZE;
     const base = pageAddress >>> 0;
     const page = (base - RAM_BASE) >>> 12;
     const index = this.#index(table, page);
     const first = (address >>> 0) - base;
     let offset = first;
     for (;;) {
-      if (offset >= PAGE) {
+      if (offset >= PAGE_SIZE) {
         this.#continueAt(offset);
         return true;
       }
@@ -142,7 +142,7 @@ export class CodeCache {
         this.#view.setUint32(link + RECORD.TARGET, known, true);
         return true;
       }
-      const decoded = decode(this.#bytes, base + offset, base + PAGE, mode);
+      const decoded = decode(this.#bytes, base + offset, base + PAGE_SIZE, mode);
       if (decoded === "truncated") {
         if (offset !== first) {
           this.#continueAt(offset);
@@ -207,9 +207,9 @@ export class CodeCache {
   #crossing(table: number, index: number, base: number, offset: number, mode: CodeMode, nextPage: NextPage): boolean {
     const second = nextPage();
     if (second === 0) return false;
-    const code = new Uint8Array(15 + PAGE - offset);
-    code.set(this.#bytes.subarray(base + offset, base + PAGE));
-    code.set(this.#bytes.subarray(second, second + 15), PAGE - offset);
+    const code = new Uint8Array(15 + PAGE_SIZE - offset);
+    code.set(this.#bytes.subarray(base + offset, base + PAGE_SIZE));
+    code.set(this.#bytes.subarray(second, second + 15), PAGE_SIZE - offset);
     const decoded = decode(code, 0, code.length, mode);
     const check = this.#newRecord();
     const record = this.#newRecord();

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { bulk, type I32, type I64, i32, i64, load, store } from "../../wasm/expression.js";
 import type { FunctionBuilder, FunctionReference, Local } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
@@ -19,7 +20,6 @@ import {
 import type { CoreRuntime } from "./runtime.js";
 
 const at = (address: number): I32 => i32(address);
-const PAGE = 4096;
 /** Longest instruction in bytes, less one. */
 const LONGEST = 14;
 
@@ -73,7 +73,7 @@ export function defineMemory(module: ModuleBuilder, runtime: CoreRuntime): void 
 
   /** Bytes of the access in the first page. */
   const firstPart = (linear: I64, bytes: I32): I32 => {
-    const room = i32(PAGE).sub(linear.toI32().and(PAGE - 1));
+    const room = i32(PAGE_SIZE).sub(linear.toI32().and(PAGE_SIZE - 1));
     return room.ltU(bytes).select(room, bytes);
   };
 
@@ -204,7 +204,7 @@ function defineInvalidate(module: ModuleBuilder, invalidate: FunctionReference):
     const address = f.parameter(0, "i32").get;
     const bytes = f.parameter(1, "i32").get;
     const pageNumber = f.tmp(address.sub(RAM_BASE).shrU(12));
-    const offset = f.tmp(address.and(PAGE - 1));
+    const offset = f.tmp(address.and(PAGE_SIZE - 1));
     const index = f.local("i32");
     const n = f.local("i32");
     const record = f.local("i32");

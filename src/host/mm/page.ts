@@ -1,6 +1,6 @@
-/** Pages of the host kernel: 4 KiB. */
-export const PAGE_SHIFT = 12;
-export const PAGE_SIZE = 1 << PAGE_SHIFT;
+import { PAGE_SHIFT, PAGE_SIZE } from "../../arch/page.js";
+
+export { PAGE_SHIFT, PAGE_SIZE };
 
 /** Page frame number of a host physical address. */
 export const pfnOf = (hpa: number): number => Math.floor(hpa / PAGE_SIZE);

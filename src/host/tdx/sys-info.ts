@@ -1,4 +1,5 @@
 import { SYS_FIELD } from "../../arch/linux-tdx-fields.js";
+import { PAGE_SIZE } from "../../arch/page.js";
 import { TdxBringUpError } from "./bring-up-error.js";
 import type { TdxLeaves } from "./leaves.js";
 
@@ -30,7 +31,6 @@ export interface TdxSysInfo {
   readonly cpuidConfigs: readonly CpuidConfig[];
 }
 
-const PAGE = 4096;
 /** Second half of a leaf id that has no subleaf, and the leaf that stands for none. */
 const NO_SUBLEAF = 0xffffffff;
 const NO_LEAF = 0xffffffff;
@@ -77,8 +77,8 @@ export function readSysInfo(leaves: TdxLeaves): TdxSysInfo {
       p2m: number(SYS_FIELD.PAMT_2M_ENTRY_SIZE),
       p1g: number(SYS_FIELD.PAMT_1G_ENTRY_SIZE),
     },
-    tdcsPages: number(SYS_FIELD.TDCS_BASE_SIZE) / PAGE,
-    tdvpsPages: number(SYS_FIELD.TDVPS_BASE_SIZE) / PAGE,
+    tdcsPages: number(SYS_FIELD.TDCS_BASE_SIZE) / PAGE_SIZE,
+    tdvpsPages: number(SYS_FIELD.TDVPS_BASE_SIZE) / PAGE_SIZE,
     attributesFixed0: read(SYS_FIELD.ATTRIBUTES_FIXED0),
     attributesFixed1: read(SYS_FIELD.ATTRIBUTES_FIXED1),
     xfamFixed0: read(SYS_FIELD.XFAM_FIXED0),

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { TDMR_INFO } from "../../arch/tdx-abi.js";
 import type { TdxSysInfo } from "./sys-info.js";
 
@@ -16,7 +17,6 @@ export interface Tdmr extends Range {
   readonly reserved: readonly Range[];
 }
 
-const PAGE = 4096;
 const SIZE_4K = 2 ** 12;
 const SIZE_2M = 2 ** 21;
 /** TDMRs begin and end at multiples of 1 GiB. */
@@ -44,11 +44,11 @@ export function constructTdmrs(
   const pamts: [Range, Range, Range][] = [];
   for (const area of areas) {
     const sizes = [
-      roundUp((area.size / SIZE_1G) * info.pamtEntrySize.p1g, PAGE),
-      roundUp((area.size / SIZE_2M) * info.pamtEntrySize.p2m, PAGE),
-      roundUp((area.size / SIZE_4K) * info.pamtEntrySize.p4k, PAGE),
+      roundUp((area.size / SIZE_1G) * info.pamtEntrySize.p1g, PAGE_SIZE),
+      roundUp((area.size / SIZE_2M) * info.pamtEntrySize.p2m, PAGE_SIZE),
+      roundUp((area.size / SIZE_4K) * info.pamtEntrySize.p4k, PAGE_SIZE),
     ] as const;
-    const base = allocate((sizes[0] + sizes[1] + sizes[2]) / PAGE);
+    const base = allocate((sizes[0] + sizes[1] + sizes[2]) / PAGE_SIZE);
     if (base === null) return null;
     pamts.push([
       { base, size: sizes[0] },

@@ -1,4 +1,5 @@
 import { LINUX_TDX_STATUS } from "../../arch/linux-tdx-errno.js";
+import { PAGE_SIZE } from "../../arch/page.js";
 import { TDX_FEATURES0 } from "../../arch/tdx-abi.js";
 import type { Hardware, HardwareLp } from "../hardware.js";
 import type { PageAllocator } from "../mm/page-allocator.js";
@@ -12,7 +13,6 @@ import { constructTdmrs, encodeTdmrInfo, type Range, type Tdmr } from "./tdmrs.j
 /** Beside the global KeyID the host needs at least one for a TD. */
 const MIN_PRIVATE_KEYIDS = 2;
 const TDMR_INFO_STRIDE = 512;
-const PAGE = 4096;
 
 /** TDX as the host kernel has it after bring-up (arch/x86/virt/vmx/tdx/tdx.c). */
 export class TdxHost {
@@ -109,19 +109,19 @@ export class TdxHost {
 
   #configure(pages: PageAllocator): void {
     const { host } = this.hardware.memory;
-    const infoPages = Math.ceil((this.tdmrs.length * TDMR_INFO_STRIDE) / PAGE);
+    const infoPages = Math.ceil((this.tdmrs.length * TDMR_INFO_STRIDE) / PAGE_SIZE);
     const array = pages.allocPage();
     const infos = pages.allocContiguous(infoPages);
     if (array === null || infos === null) throw new TdxBringUpError("no memory for TDMR_INFO", null);
-    host.fill(infos, infoPages * PAGE, 0);
-    host.fill(array, PAGE, 0);
+    host.fill(infos, infoPages * PAGE_SIZE, 0);
+    host.fill(array, PAGE_SIZE, 0);
     this.tdmrs.forEach((tdmr, i) => {
       host.write(infos + i * TDMR_INFO_STRIDE, encodeTdmrInfo(tdmr));
       host.write64(array + 8 * i, BigInt(infos + i * TDMR_INFO_STRIDE));
     });
     must("TDH.SYS.CONFIG", this.leaves.sysConfig(array, this.tdmrs.length, this.globalKeyId));
     pages.freePage(array, this.lp.id);
-    for (let i = 0; i < infoPages; i++) pages.freePage(infos + i * PAGE, this.lp.id);
+    for (let i = 0; i < infoPages; i++) pages.freePage(infos + i * PAGE_SIZE, this.lp.id);
   }
 
   #initTdmr(tdmr: Tdmr): void {

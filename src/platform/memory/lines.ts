@@ -1,7 +1,9 @@
-/** Bytes of a cache line, lines of a page, bytes of a page. */
+import { PAGE_SIZE } from "../../arch/page.js";
+
+export { PAGE_SIZE };
+/** Bytes of a cache line. */
 export const LINE_SIZE = 64;
-export const LINES_PER_PAGE = 64;
-export const PAGE_SIZE = 4096;
+export const LINES_PER_PAGE = PAGE_SIZE / LINE_SIZE;
 
 /**
  * Why a line holds poison, as the memory controller logs it: its contents do not match their integrity check value

@@ -1,4 +1,4 @@
-import { PAGE_SIZE, PAGE_TYPE, PAMT_ENTRY_SIZE } from "../../arch/tdx-abi.js";
+import { PAGE_TYPE, PAMT_ENTRY_SIZE, PAMT_PAGE_SIZE } from "../../arch/tdx-abi.js";
 import type { SeamMemory } from "../../platform/seam.js";
 import type { ModuleState, Tdmr } from "../state.js";
 
@@ -45,7 +45,7 @@ export class Pamt {
   }
 
   address(tdmr: Tdmr, hpa: number, size: number): number {
-    const array = size === PAGE_SIZE.P4K ? tdmr.pamt4k : size === PAGE_SIZE.P2M ? tdmr.pamt2m : tdmr.pamt1g;
+    const array = size === PAMT_PAGE_SIZE.P4K ? tdmr.pamt4k : size === PAMT_PAGE_SIZE.P2M ? tdmr.pamt2m : tdmr.pamt1g;
     return array + Math.floor((hpa - tdmr.base) / (COVERS[size] as number)) * PAMT_ENTRY_SIZE;
   }
 
@@ -53,7 +53,7 @@ export class Pamt {
   find(hpa: number): boolean {
     const tdmr = this.tdmrOf(hpa);
     if (tdmr === null) return false;
-    for (let size: number = PAGE_SIZE.P1G; size >= 0; size--) {
+    for (let size: number = PAMT_PAGE_SIZE.P1G; size >= 0; size--) {
       this.entry = this.address(tdmr, hpa, size);
       this.type = this.memory.read8(this.entry + TYPE, this.#keyId);
       this.size = size;
@@ -65,8 +65,8 @@ export class Pamt {
   /** True if no page of the 2 MiB around `hpa` is in use. */
   isRangeFree(hpa: number): boolean {
     const tdmr = this.tdmrOf(hpa);
-    if (tdmr === null || !this.find(hpa) || this.size !== PAGE_SIZE.P4K) return false;
-    const first = this.address(tdmr, hpa - (hpa % 0x20_0000), PAGE_SIZE.P4K);
+    if (tdmr === null || !this.find(hpa) || this.size !== PAMT_PAGE_SIZE.P4K) return false;
+    const first = this.address(tdmr, hpa - (hpa % 0x20_0000), PAMT_PAGE_SIZE.P4K);
     for (let i = 0; i < 512; i++) {
       if (this.memory.read8(first + i * PAMT_ENTRY_SIZE + TYPE, this.#keyId) !== PAGE_TYPE.NDA) return false;
     }

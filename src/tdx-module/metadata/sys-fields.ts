@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { ATTRIBUTES, CONFIG_FLAGS, MAX_TDMRS, PAMT_ENTRY_SIZE, TDMR_INFO, TDX_FEATURES0 } from "../../arch/tdx-abi.js";
 import { CPUID_BIT, XFAM_FIXED0, XFAM_FIXED1 } from "../../arch/tdx-cpuid.js";
 import { METADATA_MUST_BE_ZERO, METADATA_NULL_ID, metadataKey, SYS_FIELD } from "../../arch/tdx-metadata.js";
@@ -51,7 +52,6 @@ export const xfamFixed0 = (state: ModuleState): number => (XFAM_FIXED0 & state.n
 /** Bits of IA32_ARCH_CAPABILITIES that TD_PARAMS may name. */
 export const ARCH_CAPABILITIES_CONFIG_MASK = TD_ARCH_CAPABILITIES.ALLOW | TD_ARCH_CAPABILITIES.FORCE;
 
-const PAGE = 0x1000;
 type Value = (state: ModuleState, context: SeamContext, index: number) => number | bigint;
 
 interface SysField {
@@ -81,9 +81,9 @@ export const SYS_FIELDS: readonly SysField[] = [
   constant(SYS_FIELD.PAMT_4K_ENTRY_SIZE, PAMT_ENTRY_SIZE),
   constant(SYS_FIELD.PAMT_2M_ENTRY_SIZE, PAMT_ENTRY_SIZE),
   constant(SYS_FIELD.PAMT_1G_ENTRY_SIZE, PAMT_ENTRY_SIZE),
-  constant(SYS_FIELD.TDR_BASE_SIZE, PAGE),
-  constant(SYS_FIELD.TDCS_BASE_SIZE, MIN_TDCX * PAGE),
-  constant(SYS_FIELD.TDVPS_BASE_SIZE, TDVPS_PAGES * PAGE),
+  constant(SYS_FIELD.TDR_BASE_SIZE, PAGE_SIZE),
+  constant(SYS_FIELD.TDCS_BASE_SIZE, MIN_TDCX * PAGE_SIZE),
+  constant(SYS_FIELD.TDVPS_BASE_SIZE, TDVPS_PAGES * PAGE_SIZE),
   field(SYS_FIELD.ATTRIBUTES_FIXED0, attributesFixed0),
   constant(SYS_FIELD.ATTRIBUTES_FIXED1, ATTRIBUTES_FIXED1),
   field(SYS_FIELD.XFAM_FIXED0, xfamFixed0),

@@ -1,4 +1,4 @@
-import { ATTRIBUTES, CONFIG_FLAGS, PAGE_SIZE } from "../../arch/tdx-abi.js";
+import { ATTRIBUTES, CONFIG_FLAGS, PAMT_PAGE_SIZE } from "../../arch/tdx-abi.js";
 import type { SeamMemory } from "../../platform/seam.js";
 import { TDCS } from "./tdcs.js";
 import { MAX_TDCX, TDR } from "./tdr.js";
@@ -62,7 +62,7 @@ export class Td {
   }
 
   /** Counts pages in (or out) of the TD: a page of `size` is 512^size small ones. */
-  addChildren(count: number, size: number = PAGE_SIZE.P4K): void {
+  addChildren(count: number, size: number = PAMT_PAGE_SIZE.P4K): void {
     this.tdr.set(TDR.CHLDCNT, this.tdr.get(TDR.CHLDCNT) + count * 512 ** size);
   }
 }

@@ -1,7 +1,6 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import type { SeamMemory } from "../../platform/seam.js";
 import type { Field } from "./layout.js";
-
-const PAGE = 0x1000;
 
 /** A control structure in physical memory: pages that lie anywhere, accessed with one KeyID. */
 export class StructureView {
@@ -17,7 +16,7 @@ export class StructureView {
   /** Host physical address of an element. */
   address(field: Field, index = 0): number {
     const offset = field.offset + index * field.size;
-    return (this.pages[offset >>> 12] as number) + (offset & (PAGE - 1));
+    return (this.pages[offset >>> 12] as number) + (offset & (PAGE_SIZE - 1));
   }
 
   /** Value of at most 53 bits (an address, a counter); wider fields go through `get64`. */

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { EXTENDED_QUALIFICATION } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { EPT_VIOLATION, EXIT_REASON } from "../../arch/vmx.js";
@@ -8,7 +9,6 @@ import { levelSize } from "../memory/sept.js";
 import { hpaOf, SEPT, septState } from "../memory/sept-entry.js";
 import { TdcallRetry } from "./guest-memory.js";
 
-const PAGE = 0x1000;
 /** A large page is cleared small page by small page; entry bits 20:12 count them. */
 const COUNTER_SHIFT = 12;
 const COUNTER_MASK = 0x1ff << COUNTER_SHIFT;
@@ -28,7 +28,7 @@ export function memPageAccept(run: Run): bigint | null {
   if (walk.state === SEPT.PENDING || walk.state === SEPT.PENDING_EXPORTED_DIRTY) {
     if (!found) return leaveForHost(run, gpa, level);
     if (level === 0) {
-      call.memory.fill(walk.hpa, PAGE, 0, td.hkid);
+      call.memory.fill(walk.hpa, PAGE_SIZE, 0, td.hkid);
     } else {
       clearLargePage(run);
     }
@@ -58,7 +58,7 @@ function clearLargePage(run: Run): void {
   const page = hpaOf(walk.low & ~COUNTER_MASK, walk.high);
   let done = (walk.low & COUNTER_MASK) >>> COUNTER_SHIFT;
   while (done < LARGE_PAGES) {
-    memory.fill(page + done * PAGE, PAGE, 0, td.hkid);
+    memory.fill(page + done * PAGE_SIZE, PAGE_SIZE, 0, td.hkid);
     done++;
     if (done < LARGE_PAGES && context.pendingInterrupts() !== 0) {
       memory.write32(walk.address, ((walk.low & ~COUNTER_MASK) | (done << COUNTER_SHIFT)) >>> 0, td.hkid);

@@ -1,4 +1,5 @@
-import { PAGE_SIZE, PAGE_TYPE } from "../../arch/tdx-abi.js";
+import { PAGE_SIZE } from "../../arch/page.js";
+import { PAGE_TYPE, PAMT_PAGE_SIZE } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { GPR } from "../../platform/seam.js";
 import type { Call } from "../call.js";
@@ -20,7 +21,6 @@ import { SEPT, septState } from "../memory/sept-entry.js";
 import { ALLOWED_OP_STATES } from "../op-states.js";
 import { isTracked, needsTracking } from "../tracking.js";
 
-const PAGE = 0x1000;
 const addBlock = new Uint8Array(128);
 
 /** What the memory leaves begin with: RDX names the TD, RCX the entry; the outputs are 0 unless the walk shows one. */
@@ -36,11 +36,11 @@ function begin(call: Call, opStates: number, lowest: number, highest: number): v
 export function memPageAdd(call: Call): bigint {
   begin(call, ALLOWED_OP_STATES.MEM_PAGE_ADD, 0, 0);
   const { td, walk, gpa } = call;
-  const source = sharedMemory(call, GPR.R9, PAGE, PAGE);
+  const source = sharedMemory(call, GPR.R9, PAGE_SIZE, PAGE_SIZE);
   walkToOperand(call);
   if (walk.state !== SEPT.FREE) failAtEntry(call, TDX_STATUS.EPT_ENTRY_STATE_INCORRECT);
   const hpa = typedPage(call, GPR.R8, PAGE_TYPE.NDA);
-  call.memory.copy(source.hpa, source.keyId, hpa, td.hkid, PAGE);
+  call.memory.copy(source.hpa, source.keyId, hpa, td.hkid, PAGE_SIZE);
   call.pamt.write(call.pamt.entry, PAGE_TYPE.REG, td.pa);
   walk.set(hpa, SEPT.MAPPED);
   td.addChildren(1);
@@ -68,7 +68,7 @@ function largePage(call: Call): number {
   findPage(call, hpa, BigInt(GPR.R8));
   const tdmr = call.pamt.tdmrOf(hpa);
   if (tdmr === null || !call.pamt.isRangeFree(hpa)) fail(TDX_STATUS.PAGE_METADATA_INCORRECT, BigInt(GPR.R8));
-  call.pamt.entry = call.pamt.address(tdmr, hpa, PAGE_SIZE.P2M);
+  call.pamt.entry = call.pamt.address(tdmr, hpa, PAMT_PAGE_SIZE.P2M);
   return hpa;
 }
 
@@ -119,7 +119,7 @@ export function memPageRelocate(call: Call): bigint {
   const oldEntry = pamt.entry;
   const hpa = typedPage(call, GPR.R8, PAGE_TYPE.NDA);
   const pending = walk.state === SEPT.PENDING || walk.state === SEPT.PENDING_BLOCKED;
-  if (!pending) memory.copy(old, td.hkid, hpa, td.hkid, PAGE);
+  if (!pending) memory.copy(old, td.hkid, hpa, td.hkid, PAGE_SIZE);
   pamt.write(pamt.entry, PAGE_TYPE.REG, td.pa);
   pamt.write(oldEntry, PAGE_TYPE.NDA, 0);
   walk.set(hpa, septState(walk.state).unblocked ?? walk.state);

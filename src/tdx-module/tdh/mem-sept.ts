@@ -1,4 +1,4 @@
-import { PAGE_SIZE, PAGE_TYPE } from "../../arch/tdx-abi.js";
+import { PAGE_TYPE, PAMT_PAGE_SIZE } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { GPR } from "../../platform/seam.js";
 import type { Call } from "../call.js";
@@ -148,6 +148,6 @@ export function memPageDemote(call: Call): bigint {
     pamt.write(pamt.address(tdmr, page, level - 1), PAGE_TYPE.REG, td.pa);
   }
   walk.set(table, SEPT.NL_MAPPED);
-  td.addChildren(1, PAGE_SIZE.P4K);
+  td.addChildren(1, PAMT_PAGE_SIZE.P4K);
   return TDX_STATUS.SUCCESS;
 }

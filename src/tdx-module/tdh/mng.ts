@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { KOT, LIFECYCLE, OP_STATE, PAGE_TYPE } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { GPR } from "../../platform/seam.js";
@@ -9,7 +10,6 @@ import type { KotEntry } from "../state.js";
 import { TDCS, TDCX } from "../structures/tdcs.js";
 import { MAX_TDCX, TDR } from "../structures/tdr.js";
 
-const PAGE = 0x1000;
 const allPackages = (call: Call): number => 2 ** call.context.platform.packages - 1;
 const kot = (call: Call, hkid: number): KotEntry => call.state.kot[hkid] as KotEntry;
 
@@ -20,7 +20,7 @@ export function mngCreate(call: Call): bigint {
   const pa = typedPage(call, GPR.RCX, PAGE_TYPE.NDA);
   if (hkid < firstPrivateKeyId || hkid >= keyIdCount) fail(TDX_STATUS.OPERAND_INVALID, BigInt(GPR.RDX));
   if (kot(call, hkid).state !== KOT.FREE) fail(TDX_STATUS.HKID_NOT_FREE);
-  call.memory.fill(pa, PAGE, 0, call.state.globalKeyId);
+  call.memory.fill(pa, PAGE_SIZE, 0, call.state.globalKeyId);
   call.pamt.write(call.pamt.entry, PAGE_TYPE.TDR, 0);
   const { td } = call;
   td.open(call.memory, call.state.globalKeyId, pa);
@@ -60,7 +60,7 @@ export function mngAddcx(call: Call): bigint {
   if (index >= MAX_TDCX) fail(TDX_STATUS.TDCX_NUM_INCORRECT);
   typedPage(call, GPR.RCX, PAGE_TYPE.NDA);
   if (index === TDCX.SEPT_ROOT) initialiseTable(call.memory, pa, td.hkid);
-  else call.memory.fill(pa, PAGE, index === TDCX.MSR_BITMAP ? 0xff : 0, td.hkid);
+  else call.memory.fill(pa, PAGE_SIZE, index === TDCX.MSR_BITMAP ? 0xff : 0, td.hkid);
   call.pamt.write(call.pamt.entry, PAGE_TYPE.TDCX, td.pa);
   td.tdr.set(TDR.TDCX_PA, pa, index);
   td.tdr.set(TDR.NUM_TDCX, index + 1);

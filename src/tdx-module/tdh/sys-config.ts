@@ -1,4 +1,13 @@
-import { KOT, MAX_TDMRS, PAGE_SIZE, PAGE_TYPE, PAMT_ENTRY_SIZE, SYS_STATE, TDMR_INFO } from "../../arch/tdx-abi.js";
+import { PAGE_SIZE } from "../../arch/page.js";
+import {
+  KOT,
+  MAX_TDMRS,
+  PAGE_TYPE,
+  PAMT_ENTRY_SIZE,
+  PAMT_PAGE_SIZE,
+  SYS_STATE,
+  TDMR_INFO,
+} from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { GPR } from "../../platform/seam.js";
 import type { Call } from "../call.js";
@@ -8,9 +17,8 @@ import type { Tdmr } from "../state.js";
 import { checkPamtOverlap, readTdmr } from "./tdmr-info.js";
 
 const GIB = 2 ** 30;
-const PAGE = 0x1000;
 /** Memory whose PAMT one call of TDH.SYS.TDMR.INIT makes: 1024 small pages. */
-const INIT_STEP = 1024 * PAGE;
+const INIT_STEP = 1024 * PAGE_SIZE;
 
 /** TDH.SYS.CONFIG: takes over the TDMRs and the global KeyID. */
 export function sysConfig(call: Call): bigint {
@@ -67,20 +75,25 @@ export function sysTdmrInit(call: Call): bigint {
 function makeEntries(call: Call, tdmr: Tdmr, offset: number): void {
   const { memory, pamt, state } = call;
   const from = tdmr.base + offset;
-  memory.fill(pamt.address(tdmr, from, PAGE_SIZE.P4K), (INIT_STEP / PAGE) * PAMT_ENTRY_SIZE, 0, state.globalKeyId);
+  memory.fill(
+    pamt.address(tdmr, from, PAMT_PAGE_SIZE.P4K),
+    (INIT_STEP / PAGE_SIZE) * PAMT_ENTRY_SIZE,
+    0,
+    state.globalKeyId,
+  );
   // The sparser arrays are made a page at a time, when the first entry of a page is due.
   for (const [size, covers] of [
-    [PAGE_SIZE.P2M, 2 ** 21],
-    [PAGE_SIZE.P1G, GIB],
+    [PAMT_PAGE_SIZE.P2M, 2 ** 21],
+    [PAMT_PAGE_SIZE.P1G, GIB],
   ] as const) {
-    const due = offset % ((PAGE / PAMT_ENTRY_SIZE) * covers) === 0;
-    if (due) memory.fill(pamt.address(tdmr, from, size), PAGE, 0, state.globalKeyId);
+    const due = offset % ((PAGE_SIZE / PAMT_ENTRY_SIZE) * covers) === 0;
+    if (due) memory.fill(pamt.address(tdmr, from, size), PAGE_SIZE, 0, state.globalKeyId);
   }
   for (const area of tdmr.reserved) {
     const begin = Math.max(area.offset, offset);
     const end = Math.min(area.offset + area.size, offset + INIT_STEP);
-    for (let at = begin; at < end; at += PAGE) {
-      pamt.write(pamt.address(tdmr, tdmr.base + at, PAGE_SIZE.P4K), PAGE_TYPE.RSVD, 0);
+    for (let at = begin; at < end; at += PAGE_SIZE) {
+      pamt.write(pamt.address(tdmr, tdmr.base + at, PAMT_PAGE_SIZE.P4K), PAGE_TYPE.RSVD, 0);
     }
   }
 }

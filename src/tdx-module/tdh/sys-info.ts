@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../../arch/page.js";
 import { MAX_TDMRS, PAMT_ENTRY_SIZE, TDMR_INFO, TDSYSINFO } from "../../arch/tdx-abi.js";
 import { XFAM_FIXED1 } from "../../arch/tdx-cpuid.js";
 import { METADATA_NULL_ID } from "../../arch/tdx-metadata.js";
@@ -22,7 +23,6 @@ import { sysFieldList } from "../metadata/sys-list.js";
 import { MIN_TDCX } from "../structures/tdr.js";
 import { TDVPS_PAGES } from "../structures/tdvps.js";
 
-const PAGE = 0x1000;
 /** CMR_INFO array: entries of base and size. */
 const CMR_ENTRIES = 32;
 const CMR_ENTRY_SIZE = 16;
@@ -44,7 +44,7 @@ export function sysRd(call: Call): bigint {
 
 /** TDH.SYS.RDALL: all of it, as a list. */
 export function sysRdall(call: Call): bigint {
-  const page = sharedMemory(call, GPR.RDX, PAGE, PAGE);
+  const page = sharedMemory(call, GPR.RDX, PAGE_SIZE, PAGE_SIZE);
   const { bytes, next } = sysFieldList(call.state, call.context, call.in.get64(GPR.R8));
   call.memory.write(page.hpa, bytes, page.keyId);
   call.out.set64(GPR.R8, next);
@@ -82,8 +82,8 @@ function tdsysinfo({ state }: Call): Uint8Array {
   info.setUint16(TDSYSINFO.MAX_TDMRS, MAX_TDMRS, true);
   info.setUint16(TDSYSINFO.MAX_RESERVED_PER_TDMR, TDMR_INFO.MAX_RESERVED, true);
   info.setUint16(TDSYSINFO.PAMT_ENTRY_SIZE, PAMT_ENTRY_SIZE, true);
-  info.setUint16(TDSYSINFO.TDCS_BASE_SIZE, MIN_TDCX * PAGE, true);
-  info.setUint16(TDSYSINFO.TDVPS_BASE_SIZE, TDVPS_PAGES * PAGE, true);
+  info.setUint16(TDSYSINFO.TDCS_BASE_SIZE, MIN_TDCX * PAGE_SIZE, true);
+  info.setUint16(TDSYSINFO.TDVPS_BASE_SIZE, TDVPS_PAGES * PAGE_SIZE, true);
   info.setBigUint64(TDSYSINFO.ATTRIBUTES_FIXED0, attributesFixed0(state), true);
   info.setBigUint64(TDSYSINFO.ATTRIBUTES_FIXED1, ATTRIBUTES_FIXED1, true);
   info.setBigUint64(TDSYSINFO.XFAM_FIXED0, BigInt(xfamFixed0(state)), true);

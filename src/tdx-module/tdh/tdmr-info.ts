@@ -1,10 +1,10 @@
-import { PAGE_SIZE, PAMT_ENTRY_SIZE, TDMR_INFO } from "../../arch/tdx-abi.js";
+import { PAGE_SIZE } from "../../arch/page.js";
+import { PAMT_ENTRY_SIZE, PAMT_PAGE_SIZE, TDMR_INFO } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { fail } from "../failure.js";
 import type { Tdmr } from "../state.js";
 
 const GIB = 2 ** 30;
-const PAGE = 0x1000;
 
 interface Range {
   readonly base: number;
@@ -13,9 +13,9 @@ interface Range {
 
 /** PAMT arrays of a TDMR by page size: offset of base and size in TDMR_INFO, bytes that an entry covers. */
 const PAMT_ARRAYS = [
-  { level: PAGE_SIZE.P1G, at: TDMR_INFO.PAMT_1G_BASE, covers: GIB },
-  { level: PAGE_SIZE.P2M, at: TDMR_INFO.PAMT_2M_BASE, covers: 2 ** 21 },
-  { level: PAGE_SIZE.P4K, at: TDMR_INFO.PAMT_4K_BASE, covers: PAGE },
+  { level: PAMT_PAGE_SIZE.P1G, at: TDMR_INFO.PAMT_1G_BASE, covers: GIB },
+  { level: PAMT_PAGE_SIZE.P2M, at: TDMR_INFO.PAMT_2M_BASE, covers: 2 ** 21 },
+  { level: PAMT_PAGE_SIZE.P4K, at: TDMR_INFO.PAMT_4K_BASE, covers: PAGE_SIZE },
 ] as const;
 
 const overlap = (a: Range, b: Range): boolean => a.base < b.base + b.size && b.base < a.base + a.size;
@@ -41,8 +41,9 @@ export function readTdmr(info: DataView, before: readonly Tdmr[], pamts: Range[]
   const own: Range[] = [];
   for (const { level, at, covers } of PAMT_ARRAYS) {
     const pamt = { base: u64(at), size: u64(at + 8) };
-    const needed = Math.ceil(((size / covers) * PAMT_ENTRY_SIZE) / PAGE) * PAGE;
-    if (pamt.base % PAGE !== 0 || pamt.size % PAGE !== 0 || pamt.size < needed) refuse(TDX_STATUS.INVALID_PAMT, level);
+    const needed = Math.ceil(((size / covers) * PAMT_ENTRY_SIZE) / PAGE_SIZE) * PAGE_SIZE;
+    if (pamt.base % PAGE_SIZE !== 0 || pamt.size % PAGE_SIZE !== 0 || pamt.size < needed)
+      refuse(TDX_STATUS.INVALID_PAMT, level);
     if (!inside(pamt, cmrs)) refuse(TDX_STATUS.PAMT_OUTSIDE_CMRS, level);
     for (const [other, arrays] of [...pamts, own].entries()) {
       if (arrays.some((array) => overlap(array, pamt))) refuse(TDX_STATUS.PAMT_OVERLAP, level, other);
@@ -54,7 +55,7 @@ export function readTdmr(info: DataView, before: readonly Tdmr[], pamts: Range[]
   for (let i = 0; i < TDMR_INFO.MAX_RESERVED; i++) {
     const area = { offset: u64(TDMR_INFO.RESERVED + i * 16), size: u64(TDMR_INFO.RESERVED + i * 16 + 8) };
     if (area.size === 0) break;
-    if (area.offset % PAGE !== 0 || area.size % PAGE !== 0 || area.offset + area.size > size) {
+    if (area.offset % PAGE_SIZE !== 0 || area.size % PAGE_SIZE !== 0 || area.offset + area.size > size) {
       refuse(TDX_STATUS.INVALID_RESERVED_IN_TDMR, i);
     }
     const previous = reserved.at(-1);
@@ -64,9 +65,9 @@ export function readTdmr(info: DataView, before: readonly Tdmr[], pamts: Range[]
   const tdmr: Tdmr = {
     base,
     size,
-    pamt1g: own[PAGE_SIZE.P1G]?.base ?? 0,
-    pamt2m: own[PAGE_SIZE.P2M]?.base ?? 0,
-    pamt4k: own[PAGE_SIZE.P4K]?.base ?? 0,
+    pamt1g: own[PAMT_PAGE_SIZE.P1G]?.base ?? 0,
+    pamt2m: own[PAMT_PAGE_SIZE.P2M]?.base ?? 0,
+    pamt4k: own[PAMT_PAGE_SIZE.P4K]?.base ?? 0,
     reserved,
     initialised: 0,
   };

@@ -1,4 +1,5 @@
 import { MSR } from "../../arch/msr.js";
+import { PAGE_SIZE } from "../../arch/page.js";
 import { LAST_EXIT, LIFECYCLE, PAGE_TYPE, VCPU_STATE } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { GPR } from "../../platform/seam.js";
@@ -13,8 +14,6 @@ import { TDVPS, TDVPS_PAGES } from "../structures/tdvps.js";
 import { NO_LP } from "../structures/vcpu.js";
 import { openVcpu } from "../vcpu-checks.js";
 
-const PAGE = 0x1000;
-
 /** TDH.VP.CREATE: makes a page the TDVPR of a new vCPU. */
 export function vpCreate(call: Call): bigint {
   const pa = pageAddress(call, GPR.RCX);
@@ -22,7 +21,7 @@ export function vpCreate(call: Call): bigint {
   requireTd(call, ALLOWED_OP_STATES.VP_CREATE);
   typedPage(call, GPR.RCX, PAGE_TYPE.NDA);
   const { td, vcpu } = call;
-  call.memory.fill(pa, PAGE, 0, td.hkid);
+  call.memory.fill(pa, PAGE_SIZE, 0, td.hkid);
   call.pamt.write(call.pamt.entry, PAGE_TYPE.TDVPR, td.pa);
   vcpu.open(call.memory, td.hkid, pa);
   vcpu.tdvps.set(TDVPS.NUM_TDVPX, 1);
@@ -42,7 +41,7 @@ export function vpAddcx(call: Call): bigint {
   const index = vcpu.tdvps.get(TDVPS.NUM_TDVPX);
   if (index >= TDVPS_PAGES) fail(TDX_STATUS.TDCX_NUM_INCORRECT);
   typedPage(call, GPR.RCX, PAGE_TYPE.NDA);
-  call.memory.fill(pa, PAGE, 0, td.hkid);
+  call.memory.fill(pa, PAGE_SIZE, 0, td.hkid);
   call.pamt.write(call.pamt.entry, PAGE_TYPE.TDCX, td.pa);
   vcpu.tdvps.set(TDVPS.TDVPX_PA, pa, index);
   vcpu.tdvps.set(TDVPS.NUM_TDVPX, index + 1);

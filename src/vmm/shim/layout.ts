@@ -3,7 +3,7 @@
  * as they are for vCPUs that wait in them.
  */
 
-export const PAGE_SIZE = 0x1000;
+export { PAGE_SIZE } from "../../arch/page.js";
 
 /** Where a TD's vCPU executes its first instruction, in 32-bit protected mode without paging (td-guest-boot facts 2.1). */
 export const RESET_VECTOR = 0xffff_fff0;
