@@ -9,7 +9,7 @@ import {
 } from "./debug.js";
 import { Executor, type SliceEnd } from "./executor.js";
 import { CpuException, VECTOR, VmExitSignal } from "./faults.js";
-import type { GuestControls } from "./guest-cpu.js";
+import { type GuestControls, initialControls } from "./guest-cpu.js";
 import { type DeliveredEvent, deliverEvent } from "./interrupts/deliver.js";
 import { syncPostedInterrupts } from "./interrupts/posted.js";
 import { acceptVirtualInterrupt, pendingVirtualInterrupt, returnVirtualInterrupt } from "./interrupts/virtual-apic.js";
@@ -74,27 +74,7 @@ export class Core {
   readonly linear: LinearMemory;
   readonly physical: DataView;
   readonly entryEvent: EntryEvent = { interruptionInfo: 0, errorCode: 0, instructionLength: 0 };
-  readonly controls: GuestControls = {
-    keyId: 0,
-    septRoot: 0,
-    sharedRoot: 0,
-    gpaw: 48,
-    msrBitmap: 0,
-    virtualApicPage: 0,
-    veInfo: 0,
-    postedInterrupts: false,
-    postedInterruptDescriptor: 0,
-    notificationVector: 0,
-    cr0Mask: 0n,
-    cr0Shadow: 0n,
-    cr4Mask: 0n,
-    cr4Shadow: 0n,
-    tscOffset: 0n,
-    tscMultiplier: 1n << 48n,
-    nmiWindowExiting: false,
-    monitorTrapFlag: false,
-    xfam: 3n,
-  };
+  readonly controls: GuestControls = initialControls();
   /** The machine's clock in ns when the next `run` begins. */
   clock = 0;
   readonly executor: Executor;

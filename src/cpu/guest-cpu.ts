@@ -35,6 +35,29 @@ export interface GuestControls {
   xfam: bigint;
 }
 
+/** Controls before the module has set any: nothing exits that a control decides, and the TSC is the clock. */
+export const initialControls = (): GuestControls => ({
+  keyId: 0,
+  septRoot: 0,
+  sharedRoot: 0,
+  gpaw: 48,
+  msrBitmap: 0,
+  virtualApicPage: 0,
+  veInfo: 0,
+  postedInterrupts: false,
+  postedInterruptDescriptor: 0,
+  notificationVector: 0,
+  cr0Mask: 0n,
+  cr0Shadow: 0n,
+  cr4Mask: 0n,
+  cr4Shadow: 0n,
+  tscOffset: 0n,
+  tscMultiplier: 1n << 48n,
+  nmiWindowExiting: false,
+  monitorTrapFlag: false,
+  xfam: 3n,
+});
+
 /** The core in SEAM non-root, as the module drives it. */
 export interface GuestCpu {
   /** Architectural state; valid between VM exits. Private to the TD: the module saves and clears it on TD exit. */

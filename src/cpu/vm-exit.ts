@@ -23,6 +23,20 @@ export interface VmExit {
   instructionInfo: number;
 }
 
+/** No field says anything: what an exit starts from. */
+export const NO_EXIT: Readonly<VmExit> = {
+  reason: 0,
+  qualification: 0n,
+  guestLinearAddress: 0n,
+  guestPhysicalAddress: 0,
+  interruptionInfo: 0,
+  interruptionErrorCode: 0,
+  idtVectoringInfo: 0,
+  idtVectoringErrorCode: 0,
+  instructionLength: 0,
+  instructionInfo: 0,
+};
+
 /** An event that VM entry injects (VM-entry interruption information and its companions). */
 export interface EntryEvent {
   /** Vector 7:0, type 10:8, deliver error code 11, valid 31; 0: nothing to inject. */

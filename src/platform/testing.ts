@@ -1,5 +1,5 @@
 import { EXIT_REASON } from "../arch/vmx.js";
-import type { GuestControls } from "../cpu/guest-cpu.js";
+import { type GuestControls, initialControls } from "../cpu/guest-cpu.js";
 import { REG } from "../cpu/layout.js";
 import { CpuState } from "../cpu/state.js";
 import type { EntryEvent, VmExit } from "../cpu/vm-exit.js";
@@ -14,27 +14,7 @@ import { eventExit } from "./vm-exits.js";
 /** A core for unit tests: each tick retires an instruction that does nothing but what `step` makes of it. */
 export class FakeCore implements GuestCore {
   readonly state: CpuState;
-  readonly controls: GuestControls = {
-    keyId: 0,
-    septRoot: 0,
-    sharedRoot: 0,
-    gpaw: 48,
-    msrBitmap: 0,
-    virtualApicPage: 0,
-    veInfo: 0,
-    postedInterrupts: false,
-    postedInterruptDescriptor: 0,
-    notificationVector: 0,
-    cr0Mask: 0n,
-    cr0Shadow: 0n,
-    cr4Mask: 0n,
-    cr4Shadow: 0n,
-    tscOffset: 0n,
-    tscMultiplier: 1n << 48n,
-    nmiWindowExiting: false,
-    monitorTrapFlag: false,
-    xfam: 3n,
-  };
+  readonly controls: GuestControls = initialControls();
   readonly entryEvent: EntryEvent = { interruptionInfo: 0, errorCode: 0, instructionLength: 0 };
   retired = 0;
   ticks = 0;

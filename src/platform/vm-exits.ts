@@ -1,19 +1,6 @@
 import { EXIT_REASON, INTERRUPTION } from "../arch/vmx.js";
 import { VECTOR } from "../cpu/faults.js";
-import type { VmExit } from "../cpu/vm-exit.js";
-
-const NO_EXIT: VmExit = {
-  reason: 0,
-  qualification: 0n,
-  guestLinearAddress: 0n,
-  guestPhysicalAddress: 0,
-  interruptionInfo: 0,
-  interruptionErrorCode: 0,
-  idtVectoringInfo: 0,
-  idtVectoringErrorCode: 0,
-  instructionLength: 0,
-  instructionInfo: 0,
-};
+import { NO_EXIT, type VmExit } from "../cpu/vm-exit.js";
 
 const info = (vector: number, type: number): number => (INTERRUPTION.VALID | type | vector) >>> 0;
 

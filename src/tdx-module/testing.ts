@@ -4,10 +4,10 @@ import { PAGE_SIZE } from "../arch/page.js";
 import { MSR, SMRR, TME_ACTIVATE } from "../arch/msr.js";
 import { EPTP_CONTROLS, TD_PARAMS, TDH, TDMR_INFO } from "../arch/tdx-abi.js";
 import { statusCode } from "../arch/tdx-status.js";
-import type { GuestControls, GuestCpu } from "../cpu/guest-cpu.js";
+import { type GuestControls, type GuestCpu, initialControls } from "../cpu/guest-cpu.js";
 import { REG, SEGMENT } from "../cpu/layout.js";
 import { CpuState } from "../cpu/state.js";
-import type { EntryEvent, VmExit } from "../cpu/vm-exit.js";
+import { type EntryEvent, NO_EXIT, type VmExit } from "../cpu/vm-exit.js";
 import { nativeCpuid } from "../platform/cpuid.js";
 import type { EventFields } from "../platform/event-bus.js";
 import { GPR, type SeamContext, type SeamMemory, SeamShutdown } from "../platform/seam.js";
@@ -100,27 +100,7 @@ export class FakeMemory implements SeamMemory {
 /** A guest processor that only keeps state. */
 export class FakeGuest implements GuestCpu {
   readonly state = new CpuState(new WebAssembly.Memory({ initial: 1 }));
-  readonly controls: GuestControls = {
-    keyId: 0,
-    septRoot: 0,
-    sharedRoot: 0,
-    gpaw: 48,
-    msrBitmap: 0,
-    virtualApicPage: 0,
-    veInfo: 0,
-    postedInterrupts: false,
-    postedInterruptDescriptor: 0,
-    notificationVector: 0,
-    cr0Mask: 0n,
-    cr0Shadow: 0n,
-    cr4Mask: 0n,
-    cr4Shadow: 0n,
-    tscOffset: 0n,
-    tscMultiplier: 0n,
-    nmiWindowExiting: false,
-    monitorTrapFlag: false,
-    xfam: 0n,
-  };
+  readonly controls: GuestControls = { ...initialControls(), tscMultiplier: 0n, xfam: 0n };
   readonly entryEvent: EntryEvent = { interruptionInfo: 0, errorCode: 0, instructionLength: 0 };
   readonly counters = { flushes: 0 };
 
@@ -142,19 +122,6 @@ export class FakeGuest implements GuestCpu {
     this.counters.flushes++;
   }
 }
-
-const NO_EXIT: VmExit = {
-  reason: 0,
-  qualification: 0n,
-  guestLinearAddress: 0n,
-  guestPhysicalAddress: 0,
-  interruptionInfo: 0,
-  interruptionErrorCode: 0,
-  idtVectoringInfo: 0,
-  idtVectoringErrorCode: 0,
-  instructionLength: 0,
-  instructionInfo: 0,
-};
 
 /** What the guest does next: the exit that it makes, perhaps after it has changed its registers. */
 export type GuestStep = Partial<VmExit> | ((platform: FakePlatform) => Partial<VmExit>);

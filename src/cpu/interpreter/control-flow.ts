@@ -1,7 +1,8 @@
 import { type I32, type I64, i32, load, store } from "../../wasm/expression.js";
 import type { FunctionBuilder } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
-import { ADDRESSING, EXIT, LOCAL, RAM_BASE, RECORD, REG, TLB, WALK } from "../layout.js";
+import { ADDRESSING, EXIT, LOCAL, RAM_BASE, RECORD, REG, WALK } from "../layout.js";
+import { fetchSlot } from "../mmu/tlb.js";
 import type { CoreRuntime } from "./runtime.js";
 
 const at = (address: number): I32 => i32(address);
@@ -19,14 +20,7 @@ export function defineControlFlow(module: ModuleBuilder, runtime: CoreRuntime): 
     const rip = f.parameter(0, "i64").get;
     const linear = f.tmp(rip.add(load.i64(at(LOCAL.CODE_BASE))).and(load.i64(at(LOCAL.CODE_MASK))));
     const page = f.tmp(linear.and(-4096n));
-    const entry = f.tmp(
-      linear
-        .shrU(12n)
-        .toI32()
-        .and(TLB.FETCH_ENTRIES - 1)
-        .shl(4)
-        .add(load.i32(at(LOCAL.FETCH_TLB))),
-    );
+    const entry = f.tmp(fetchSlot(linear));
     const index = f.local("i32");
     f.set(index, load.i32(entry, 8));
     f.if(load.i64(entry).ne(page), () => {

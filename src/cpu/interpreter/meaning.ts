@@ -4,6 +4,7 @@ import type { Condition, FlagValues, Meaning } from "../isa/meaning.js";
 import { operandBytes } from "../isa/row.js";
 import type { Variant } from "../isa/variants.js";
 import { EXIT, FPU_TRAP, LOCAL, RECORD, REG, TLB } from "../layout.js";
+import { fetchSlot } from "../mmu/tlb.js";
 import type { CoreRuntime } from "./runtime.js";
 
 /** How one handler reaches what the main loop keeps in locals and a handler of its own keeps in memory. */
@@ -505,14 +506,7 @@ export class InterpreterMeaning implements Meaning {
   #jumpKnown(target: I64, record: Local<"i32">): void {
     const { f } = this;
     const page = f.tmp(target.and(-4096n));
-    const entry = f.tmp(
-      target
-        .shrU(12n)
-        .toI32()
-        .and(TLB.FETCH_ENTRIES - 1)
-        .shl(4)
-        .add(load.i32(at(LOCAL.FETCH_TLB))),
-    );
+    const entry = f.tmp(fetchSlot(target));
     f.if(
       load
         .i64(entry)

@@ -76,6 +76,12 @@ export function unpackRegister(m: Meaning, operand: number, register: I32): void
   m.f.callStatement(m.runtime.fpUnpack80, i32(operand), load.i64(register), load.i32_16U(register, 8));
 }
 
+/** A register into FPU.RESULT, as it is. */
+export function takeRegister(m: Meaning, register: I32): void {
+  m.f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
+  m.f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
+}
+
 /** FPU.RESULT into ST at a distance. */
 export function storeResult(m: Meaning, distance: I32 | number): void {
   const register = stackRegister(m, distance);

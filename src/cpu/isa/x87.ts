@@ -21,6 +21,7 @@ import {
   stackRegister,
   start,
   storeResult,
+  takeRegister,
   unpackRegister,
 } from "./x87-stack.js";
 
@@ -191,8 +192,7 @@ function loadRegister(m: Meaning): void {
       pushAnyway(m);
     },
     () => {
-      f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
-      f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
+      takeRegister(m, register);
       pushResult(m);
     },
   );
@@ -208,10 +208,7 @@ function storeRegister(pops: boolean): (m: Meaning) => void {
     f.if(
       isEmpty(m, 0),
       () => stackFault(m, false),
-      () => {
-        f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
-        f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
-      },
+      () => takeRegister(m, register),
     );
     f.if(mayStore(m), () => {
       storeResult(m, distance);
@@ -280,10 +277,7 @@ function storeExtended(m: Meaning): void {
   f.if(
     isEmpty(m, 0),
     () => stackFault(m, false),
-    () => {
-      f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
-      f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
-    },
+    () => takeRegister(m, register),
   );
   f.if(mayStore(m, true), () => {
     m.store(address, 8, load.i64(i32(FPU.RESULT)));
@@ -385,8 +379,7 @@ function conditionalMove(condition: Condition): (m: Meaning) => void {
       isEmpty(m, 0).or(isEmpty(m, distance)),
       () => stackFault(m, false),
       () => {
-        f.emit(store.i64(i32(FPU.RESULT), load.i64(register)));
-        f.emit(store.i32(i32(FPU.RESULT_EXPONENT), load.i32_16U(register, 8)));
+        takeRegister(m, register);
         setCodes(m, direction);
       },
     );

@@ -2,7 +2,8 @@ import { type I32, type I64, i32, i64, load, store } from "../../wasm/expression
 import type { FunctionBuilder } from "../../wasm/function.js";
 import type { ModuleBuilder } from "../../wasm/module.js";
 import type { CoreRuntime } from "../interpreter/runtime.js";
-import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, TLB, WALK } from "../layout.js";
+import { EXIT, FAULT, LOCAL, PAGE_META, RAM_BASE, REG, WALK } from "../layout.js";
+import { gpaSlot } from "./tlb.js";
 
 /** Bits 51:12 of a paging-structure or EPT entry. */
 const ADDRESS = 0x000f_ffff_ffff_f000n;
@@ -54,14 +55,7 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
       f.emit(store.i32(at(LOCAL.WALK), i32(0)));
       f.return(gpa.toI32().add(RAM_BASE));
     });
-    const entry = f.tmp(
-      gpa
-        .shrU(12n)
-        .toI32()
-        .and(TLB.GPA_ENTRIES - 1)
-        .shl(4)
-        .add(TLB.GPA),
-    );
+    const entry = f.tmp(gpaSlot(gpa));
     f.if(load.i64(entry).eq(gpa.and(~PAGE_OFFSET)).and(load.i32(entry, 12).and(rights).eq(rights)), () => {
       f.emit(store.i32(at(LOCAL.WALK), load.i32(entry, 12).shrU(8)));
       f.return(load.i32(entry, 8).add(gpa.toI32().and(0xfff)));
@@ -141,14 +135,7 @@ function defineGuestPhysical(module: ModuleBuilder, runtime: CoreRuntime): void 
     // A page that nobody has written keeps its note until the first write, which therefore must come by here.
     f.if(load.i32(meta).and(PAGE_META.UNTOUCHED_ZERO), () => f.set(allowed, allowed.get.and(~2)));
     f.emit(store.i32(meta, load.i32(meta).or(PAGE_META.CACHED)));
-    const slot = f.tmp(
-      gpa
-        .shrU(12n)
-        .toI32()
-        .and(TLB.GPA_ENTRIES - 1)
-        .shl(4)
-        .add(TLB.GPA),
-    );
+    const slot = f.tmp(gpaSlot(gpa));
     f.emit(store.i64(slot, gpa.and(~PAGE_OFFSET)));
     f.emit(store.i32(slot, hpa.and(~PAGE_OFFSET).toI32().add(RAM_BASE), 8));
     f.emit(store.i32(slot, allowed.get.or(walkBits.shl(8)), 12));

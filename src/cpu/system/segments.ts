@@ -7,23 +7,36 @@ import { isCanonical, readRm, requirePrivilege, setGpr, writeRm } from "./operan
 
 const error = (selector: number): CpuException => generalProtection(selector & 0xfffc);
 
+/**
+ * Checks a selector for SS at a privilege level and gives what loads it; a null selector is legal only in 64-bit mode below
+ * CPL 3 (SDM 2, MOV and IRET).
+ */
+export function checkStackSegment(
+  environment: CpuEnvironment,
+  selector: number,
+  cpl: number,
+  longMode: boolean,
+): () => void {
+  const { state } = environment;
+  if ((selector & 0xfffc) === 0) {
+    if (!longMode || cpl === 3 || (selector & 3) !== cpl) throw generalProtection();
+    return () => state.setSegment(SEGMENT.SS, nullSegment(selector, cpl));
+  }
+  const descriptor = readDescriptor(environment, selector, VECTOR.GP);
+  const writable =
+    (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) ===
+    (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
+  if ((selector & 3) !== cpl || dplOf(descriptor.rights) !== cpl || !writable) throw error(selector);
+  if (!(descriptor.rights & RIGHTS.P)) throw new CpuException(VECTOR.SS, selector & 0xfffc);
+  return () => state.setSegment(SEGMENT.SS, accessed(environment, descriptor));
+}
+
 /** Loads ES, SS, DS, FS or GS with a selector (SDM 2, MOV). */
 export function loadSegment(environment: CpuEnvironment, index: number, selector: number): void {
   const { state } = environment;
   const cpl = state.cpl;
   if (index === SEGMENT.SS) {
-    if ((selector & 0xfffc) === 0) {
-      if (!state.longMode || cpl === 3 || (selector & 3) !== cpl) throw generalProtection();
-      state.setSegment(index, nullSegment(selector, cpl));
-      return;
-    }
-    const descriptor = readDescriptor(environment, selector, VECTOR.GP);
-    const writable =
-      (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) ===
-      (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
-    if ((selector & 3) !== cpl || dplOf(descriptor.rights) !== cpl || !writable) throw error(selector);
-    if (!(descriptor.rights & RIGHTS.P)) throw new CpuException(VECTOR.SS, selector & 0xfffc);
-    state.setSegment(index, accessed(environment, descriptor));
+    checkStackSegment(environment, selector, cpl, state.longMode)();
     return;
   }
   if ((selector & 0xfffc) === 0) {

@@ -5,7 +5,7 @@ import type { Instruction } from "../isa/instruction.js";
 import { REG, SEG, SEG_SIZE, SEGMENT } from "../layout.js";
 import type { CpuEnvironment, SystemOperation, SystemResult } from "./environment.js";
 import { flagsOf, isCanonical, nextRip } from "./operands.js";
-import { moveStack, stackAddress } from "./segments.js";
+import { checkStackSegment, moveStack, stackAddress } from "./segments.js";
 import { SoftwareEvent } from "./software-event.js";
 
 const error = (selector: number): CpuException => generalProtection(selector & 0xfffc);
@@ -87,22 +87,6 @@ function returnCode(environment: CpuEnvironment, selector: number): ReturnType<t
   return descriptor;
 }
 
-/** SS of a return to an outer level, or in 64-bit mode; null is legal when 64-bit code below CPL 3 is returned to. */
-function returnStack(environment: CpuEnvironment, selector: number, cpl: number, toLong: boolean): () => void {
-  const { state } = environment;
-  if ((selector & 0xfffc) === 0) {
-    if (!toLong || cpl === 3 || (selector & 3) !== cpl) throw generalProtection();
-    return () => state.setSegment(SEGMENT.SS, nullSegment(selector, cpl));
-  }
-  const descriptor = readDescriptor(environment, selector, VECTOR.GP);
-  const writable =
-    (descriptor.rights & (RIGHTS.S | RIGHTS.CODE | RIGHTS.WRITABLE_OR_READABLE)) ===
-    (RIGHTS.S | RIGHTS.WRITABLE_OR_READABLE);
-  if ((selector & 3) !== cpl || dplOf(descriptor.rights) !== cpl || !writable) throw error(selector);
-  if (!(descriptor.rights & RIGHTS.P)) throw new CpuException(VECTOR.SS, selector & 0xfffc);
-  return () => state.setSegment(SEGMENT.SS, accessed(environment, descriptor));
-}
-
 /** Data segments that the new, outer privilege level may not use become null. */
 function dropInnerSegments(environment: CpuEnvironment, cpl: number): void {
   const { state } = environment;
@@ -129,7 +113,7 @@ const farReturn: SystemOperation = (environment, instruction) => {
   if (outer) {
     newRsp = linear.read(stackAddress(environment, 2 * bytes + release), bytes);
     const ss = Number(linear.read(stackAddress(environment, 3 * bytes + release), bytes) & 0xffffn);
-    loadStack = returnStack(environment, ss, cpl, wideCode(descriptor.rights));
+    loadStack = checkStackSegment(environment, ss, cpl, wideCode(descriptor.rights));
   }
   const code = accessed(environment, descriptor);
   if (outer) {
@@ -187,7 +171,7 @@ const iret: SystemOperation = (environment, instruction) => {
   let loadStack = (): void => {};
   if (withStack) {
     newRsp = at(3);
-    loadStack = returnStack(environment, Number(at(4) & 0xffffn), cpl, long && wideCode(descriptor.rights));
+    loadStack = checkStackSegment(environment, Number(at(4) & 0xffffn), cpl, long && wideCode(descriptor.rights));
   }
   const code = accessed(environment, descriptor);
   const mask = Number(writableFlags(environment, bytes, true));
