@@ -38,6 +38,15 @@ export function emitChecksum({ asm }: GuestCode, passes: number): void {
   asm.j("ne", pass);
 }
 
+/** Computes the checksum and prints it after a label. */
+export function printChecksum(code: GuestCode, label: string, passes: number): void {
+  emitChecksum(code, passes);
+  code.asm.push(x.rax);
+  code.print(label);
+  code.asm.pop(x.rax);
+  code.printHex();
+}
+
 /** What `emitChecksum` must come to. */
 export function checksum(passes: number): bigint {
   const mask = 2n ** 64n - 1n;

@@ -1,6 +1,5 @@
-import * as x from "../../arch/assembler/index.js";
 import { defineSmallTd } from "../runtime/define.js";
-import { checksumText, emitChecksum } from "./checksum.js";
+import { checksumText, printChecksum } from "./checksum.js";
 
 const PASSES = 20;
 
@@ -12,11 +11,7 @@ export const compute = defineSmallTd({
   },
   main(code) {
     code.print("computing\n");
-    emitChecksum(code, PASSES);
-    code.asm.push(x.rax);
-    code.print("checksum ");
-    code.asm.pop(x.rax);
-    code.printHex();
+    printChecksum(code, "checksum ", PASSES);
     code.finish("\n");
   },
 });
