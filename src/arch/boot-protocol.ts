@@ -50,8 +50,6 @@ export const HEADER_MAGIC = 0x5372_6448;
 export const MIN_VERSION = 0x020c;
 /** type_of_loader of a loader without an assigned number. */
 export const LOADER_UNDEFINED = 0xff;
-/** loadflags: the protected-mode code is loaded at 1 MiB or above. */
-export const LOADED_HIGH = 1 << 0;
 /** xloadflags: there is a 64-bit entry at 0x200. */
 export const XLF_KERNEL_64 = 1 << 0;
 /** 64-bit entry, from the start of the protected-mode code. */

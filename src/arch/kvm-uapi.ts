@@ -1,54 +1,8 @@
 /**
- * KVM's user interface: numbers of ioctls, exits, capabilities and commands (Linux include/uapi/linux/kvm.h,
+ * KVM's user interface: numbers of exits, capabilities and commands (Linux include/uapi/linux/kvm.h,
  * arch/x86/include/uapi/asm/kvm.h, Documentation/virt/kvm/api.rst and x86/intel-tdx.rst). The ioctl-shaped API in
  * src/host/kvm takes objects where the kernel takes structures; their fields are the structure's, in camelCase.
  */
-
-const KVMIO = 0xae;
-const io = (nr: number): number => (KVMIO << 8) | nr;
-const iow = (nr: number, size: number): number => ((1 << 30) | (size << 16) | (KVMIO << 8) | nr) >>> 0;
-const ior = (nr: number, size: number): number => ((2 << 30) | (size << 16) | (KVMIO << 8) | nr) >>> 0;
-const iowr = (nr: number, size: number): number => ((3 << 30) | (size << 16) | (KVMIO << 8) | nr) >>> 0;
-
-/** Request numbers of the ioctls that this KVM has. */
-export const KVM_IOCTL = {
-  GET_API_VERSION: io(0x00),
-  CREATE_VM: io(0x01),
-  CHECK_EXTENSION: io(0x03),
-  GET_VCPU_MMAP_SIZE: io(0x04),
-  GET_SUPPORTED_CPUID: iowr(0x05, 8),
-  CREATE_VCPU: io(0x41),
-  SET_TSS_ADDR: io(0x47),
-  SET_IDENTITY_MAP_ADDR: iow(0x48, 8),
-  SET_USER_MEMORY_REGION2: iow(0x49, 160),
-  CREATE_IRQCHIP: io(0x60),
-  IRQ_LINE: iow(0x61, 8),
-  SET_GSI_ROUTING: iow(0x6a, 8),
-  RUN: io(0x80),
-  GET_REGS: ior(0x81, 144),
-  SET_REGS: iow(0x82, 144),
-  GET_SREGS: ior(0x83, 312),
-  SET_SREGS: iow(0x84, 312),
-  INTERRUPT: iow(0x86, 4),
-  GET_MSRS: iowr(0x88, 8),
-  SET_MSRS: iow(0x89, 8),
-  GET_LAPIC: ior(0x8e, 1024),
-  SET_LAPIC: iow(0x8f, 1024),
-  SET_CPUID2: iow(0x90, 8),
-  GET_MP_STATE: ior(0x98, 4),
-  SET_MP_STATE: iow(0x99, 4),
-  NMI: io(0x9a),
-  X86_SETUP_MCE: iow(0x9c, 8),
-  SET_TSC_KHZ: io(0xa2),
-  GET_TSC_KHZ: io(0xa3),
-  ENABLE_CAP: iow(0xa3, 104),
-  SIGNAL_MSI: iow(0xa5, 32),
-  SMI: io(0xb7),
-  MEMORY_ENCRYPT_OP: iowr(0xba, 8),
-  SET_MEMORY_ATTRIBUTES: iow(0xd2, 32),
-  CREATE_GUEST_MEMFD: iowr(0xd4, 64),
-  PRE_FAULT_MEMORY: iowr(0xd5, 64),
-} as const;
 
 export const KVM_API_VERSION = 12;
 

@@ -1,9 +1,5 @@
 /** System-management mode: entry state and Intel's 64-bit save-state map (SDM 3C chapter 32; smi-mca facts 1.3 and 1.4). */
 
-/** SMBASE after RESET. */
-export const SMBASE_RESET = 0x30000;
-/** Entry point of the handler, from SMBASE. */
-export const SMM_ENTRY = 0x8000;
 /** Offsets in the map count from SMBASE + this. */
 export const SAVE_STATE_ORIGIN = 0x8000;
 /** The save-state area, in offsets of the map. */

@@ -105,24 +105,14 @@ export const TDG = {
 } as const;
 
 export type TdhName = keyof typeof TDH;
-export type TdgName = keyof typeof TDG;
 
-const byNumber = <N extends string>(table: { readonly [name in N]: number }): ReadonlyMap<number, N> =>
-  new Map(Object.entries(table).map(([name, leaf]) => [leaf as number, name as N]));
-const TDH_NAMES = byNumber<TdhName>(TDH);
-const TDG_NAMES = byNumber<TdgName>(TDG);
+const TDH_NAMES = new Map(Object.entries(TDH).map(([name, leaf]) => [leaf as number, name as TdhName]));
 
 /** Name of a SEAMCALL leaf as the specification writes it (TDH.MEM.PAGE.AUG), null if it has none. */
 export const tdhName = (leaf: number): string | null => {
   const name = TDH_NAMES.get(leaf);
   return name ? `TDH.${name.replaceAll("_", ".")}` : null;
 };
-/** Name of a TDCALL leaf as the specification writes it, null if it has none. */
-export const tdgName = (leaf: number): string | null => {
-  const name = TDG_NAMES.get(leaf);
-  return name ? `TDG.${name.replaceAll("_", ".")}` : null;
-};
-
 /** RAX of SEAMCALL and TDCALL: leaf 15:0, version 23:16. */
 export const LEAF_VERSION_SHIFT = 16;
 

@@ -5,12 +5,8 @@
  * 39:32. Bits 31:0 say more: an operand id, an MSR index, a level, or on a TD exit the VMX exit reason.
  */
 
-/** The function did not do its job. */
-export const STATUS_ERROR = 1n << 63n;
 /** Another try with other operands or state cannot help. */
 export const STATUS_NON_RECOVERABLE = 1n << 62n;
-/** The whole TD is affected. */
-export const STATUS_FATAL = 1n << 61n;
 /** On a trap-like TD exit: the host may feed a hint back. */
 export const STATUS_HOST_RECOVERABILITY_HINT = 1n << 60n;
 /** Codes are compared under this mask. */
@@ -225,8 +221,6 @@ export const TDX_STATUS = Object.freeze(
   Object.fromEntries(Object.entries(CODES).map(([name, code]) => [name, BigInt(code) << 32n])),
 ) as { readonly [name in TdxStatusName]: bigint };
 
-const NAMES = new Map(Object.entries(CODES).map(([name, code]) => [code as number, name as TdxStatusName]));
-
 /** Values of TDX module 1.0 where they differ (its FATAL bit is never set). */
 export const TDX_STATUS_1_0 = {
   NON_RECOVERABLE_TD: 0x40000002n << 32n,
@@ -236,26 +230,5 @@ export const TDX_STATUS_1_0 = {
   TD_FATAL: 0xc0000604n << 32n,
 } as const;
 
-/** Values of Linux's header (asm/shared/tdx_errno.h) where they differ from module 1.5. */
-export const TDX_STATUS_LINUX = {
-  NON_RECOVERABLE_TD: 0x40000002n << 32n,
-  NON_RECOVERABLE_TD_WRONG_APIC_MODE: 0x60000007n << 32n,
-} as const;
-
-/** What Linux makes of a SEAMCALL that never reached the module (class byte 0xff is reserved for software). */
-export const SEAMCALL_SOFTWARE_ERROR = {
-  MASK: 0x8000_ff00_0000_0000n,
-  VMFAILINVALID: 0x8000_ff00_ffff_0000n,
-  GP: 0x8000_ff00_0000_000dn,
-  UD: 0x8000_ff00_0000_0006n,
-} as const;
-
 /** Code of a status, details cleared. */
 export const statusCode = (status: bigint): bigint => status & STATUS_CODE_MASK;
-
-/** Details of a status, bits 31:0. */
-export const statusDetails = (status: bigint): number => Number(status & 0xffff_ffffn);
-
-/** Name of a status' code in module 1.5, null if it has none. */
-export const statusName = (status: bigint): TdxStatusName | null =>
-  NAMES.get(Number(BigInt.asUintN(64, status) >> 32n)) ?? null;

@@ -80,15 +80,6 @@ export const EXIT_REASON = {
   TDCALL: 77,
 } as const;
 
-export type ExitReasonName = keyof typeof EXIT_REASON;
-
-const EXIT_NAMES = new Map<number, ExitReasonName>(
-  Object.entries(EXIT_REASON).map(([name, reason]) => [reason, name as ExitReasonName]),
-);
-
-/** Name of a basic exit reason, null if it has none. */
-export const exitReasonName = (basic: number): ExitReasonName | null => EXIT_NAMES.get(basic) ?? null;
-
 /** Bits of the exit reason above the basic reason. */
 export const EXIT_FLAG = {
   BASIC_MASK: 0xffff,

@@ -1,4 +1,5 @@
 import { BANK, MCI_STATUS } from "../arch/mca.js";
+import { STATUS_NON_RECOVERABLE } from "../arch/tdx-status.js";
 import type { EventBus, EventFields, Layer, MachineEvent } from "../platform/event-bus.js";
 import { hex } from "./outcome.js";
 
@@ -67,12 +68,9 @@ const STEPS: Readonly<Record<string, Telling>> = {
   "page-withheld": { values: ["hpa"], meaning: "teardown: the poisoned page does not go back to the free list" },
 };
 
-/** Bit 62 of a TDX status: TDX_NON_RECOVERABLE. */
-const NON_RECOVERABLE = 1n << 62n;
-
 function isNonRecoverable(fields: EventFields): boolean {
   const { status } = fields;
-  return typeof status === "bigint" && (status & NON_RECOVERABLE) !== 0n;
+  return typeof status === "bigint" && (status & STATUS_NON_RECOVERABLE) !== 0n;
 }
 
 /** The steps of a plain SMI, in order. */

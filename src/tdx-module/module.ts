@@ -1,4 +1,4 @@
-import { SYS_STATE, TDH } from "../arch/tdx-abi.js";
+import { LEAF_VERSION_SHIFT, SYS_STATE, TDH } from "../arch/tdx-abi.js";
 import { TDX_STATUS } from "../arch/tdx-status.js";
 import { GPR, type Gprs, type SeamContext, type SeamModule } from "../platform/seam.js";
 import { Call, type ModuleOptions, type ModuleShared } from "./call.js";
@@ -11,7 +11,6 @@ const TABLE: (SeamcallRow | undefined)[] = [];
 for (const row of SEAMCALL_LEAVES) TABLE[row.leaf] = row;
 
 /** Leaf and version number of RAX; the rest must be zero. */
-const VERSION_SHIFT = 16;
 
 /** What one SEAMCALL works with. */
 interface Frame {
@@ -79,7 +78,7 @@ export class TdxModule implements SeamModule {
   #dispatch({ call, vpEnter }: Frame): bigint {
     const low = call.in.low(GPR.RAX);
     const leaf = low & 0xffff;
-    const version = (low >>> VERSION_SHIFT) & 0xff;
+    const version = (low >>> LEAF_VERSION_SHIFT) & 0xff;
     if (call.in.high(GPR.RAX) !== 0 || low >>> 24 !== 0) invalidLeaf();
     const row = TABLE[leaf];
     if (version > (row?.maxVersion ?? 0)) invalidLeaf();

@@ -1,4 +1,5 @@
-import { TDX_STATUS, TDX_STATUS_1_0, TDX_STATUS_LINUX } from "../arch/tdx-status.js";
+import { LINUX_TDX_STATUS } from "../arch/linux-tdx-errno.js";
+import { TDX_STATUS, TDX_STATUS_1_0 } from "../arch/tdx-status.js";
 
 /** Which source's status values the module shows where sources differ (facts README, "Where the sources disagree"). */
 export type ModuleProfile = "1.5" | "1.0" | "changelog";
@@ -27,5 +28,5 @@ export const PROFILE_STATUSES: { readonly [profile in ModuleProfile]: ProfileSta
     TD_FATAL: TDX_STATUS_1_0.TD_FATAL,
   },
   // The changelog names one status, for MSMI: the value that Linux's header gives to that name.
-  changelog: { ...MODULE_1_5, NON_ACCESSIBLE: TDX_STATUS_LINUX.NON_RECOVERABLE_TD },
+  changelog: { ...MODULE_1_5, NON_ACCESSIBLE: LINUX_TDX_STATUS.NON_RECOVERABLE_TD },
 };

@@ -19,9 +19,6 @@ export const ARENA = {
 /** What fills the code page around the instruction: INT3. */
 export const CODE_FILLER = 0xcc;
 
-/** Linear addresses from here on are the real process's own: no case may touch them. */
-export const OWN_MEMORY = { FROM: 0x100_0000_0000n, TO: 0x8000_0000_0000n } as const;
-
 /** Selectors that Linux gives a 64-bit process, and the code segment of its compatibility mode. */
 export const SELECTOR = { CODE64: 0x33, CODE32: 0x23, DATA: 0x2b } as const;
 

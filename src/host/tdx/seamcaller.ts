@@ -5,6 +5,7 @@ import {
   TDX_SEAMCALL_UD,
   TDX_SEAMCALL_VMFAILINVALID,
 } from "../../arch/linux-tdx-errno.js";
+import { LEAF_VERSION_SHIFT } from "../../arch/tdx-abi.js";
 import { GPR } from "../../platform/seam.js";
 import type { HardwareLp, SeamcallOutcome } from "../hardware.js";
 
@@ -61,7 +62,7 @@ export class Seamcaller {
    * (sc_retry), with the same inputs.
    */
   call(leaf: number, version = 0): bigint {
-    const rax = (version << 16) | leaf;
+    const rax = (version << LEAF_VERSION_SHIFT) | leaf;
     this.set(GPR.RAX, rax);
     this.#inputs.set(this.#gprs);
     for (let tries = 1; ; tries++) {

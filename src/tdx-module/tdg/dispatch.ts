@@ -1,4 +1,4 @@
-import { TDG } from "../../arch/tdx-abi.js";
+import { LEAF_VERSION_SHIFT, TDG } from "../../arch/tdx-abi.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import type { VmExit } from "../../cpu/vm-exit.js";
 import { GPR } from "../../platform/seam.js";
@@ -49,7 +49,7 @@ export function dispatchTdcall(run: Run, exit: VmExit): Outcome {
   const { state } = run.cpu;
   if (!state.longMode || state.cpl !== 0) return injectGp(run);
   const low = run.guest.low(GPR.RAX);
-  const version = (low >>> 16) & 0xff;
+  const version = (low >>> LEAF_VERSION_SHIFT) & 0xff;
   const entry = TABLE[low & 0xffff];
   const legal = entry && run.guest.high(GPR.RAX) === 0 && low >>> 24 === 0 && version <= entry.maxVersion;
   if (!legal) {

@@ -4,7 +4,8 @@ import type { VmExit } from "../../cpu/vm-exit.js";
 import { GPR } from "../../platform/seam.js";
 import type { Run } from "../exits/run.js";
 import { fail } from "../failure.js";
-import { isNullId } from "../metadata/field-index.js";
+import { type Element, isNullId } from "../metadata/field-index.js";
+import { answerRead } from "../metadata/read-leaf.js";
 import { FIRST_SYS_ID, findSysElement, nextSysId, sysValue } from "../metadata/sys-fields.js";
 import { sysFieldList } from "../metadata/sys-list.js";
 import { readTdField, TD_FIELDS, writeTdField } from "../metadata/td-fields.js";
@@ -21,15 +22,8 @@ export function vmRd(run: Run, _exit: VmExit, version: number): bigint {
   const { guest } = run;
   guest.clear(GPR.R8);
   requireOwnTd(run);
-  const id = guest.get64(GPR.RDX);
-  if (version > 0 && isNullId(id)) {
-    guest.set64(GPR.RDX, TD_FIELDS.first);
-    return TDX_STATUS.METADATA_FIRST_FIELD_ID_IN_CONTEXT;
-  }
-  const element = TD_FIELDS.find(id);
-  guest.set64(GPR.R8, readTdField(run.call.td, element, "guest"));
-  if (version > 0) guest.set64(GPR.RDX, TD_FIELDS.next(element));
-  return TDX_STATUS.SUCCESS;
+  const read = (element: Element): bigint => readTdField(run.call.td, element, "guest");
+  return answerRead(guest, TD_FIELDS, guest.get64(GPR.RDX), version, read);
 }
 
 /** TDG.VM.WR: R8 under the mask R9; R8 gives back the old value. */

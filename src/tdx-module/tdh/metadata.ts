@@ -4,7 +4,8 @@ import { GPR } from "../../platform/seam.js";
 import type { Call } from "../call.js";
 import { openTd, requireTd } from "../checks.js";
 import { fail } from "../failure.js";
-import { isNullId } from "../metadata/field-index.js";
+import type { Element } from "../metadata/field-index.js";
+import { answerRead } from "../metadata/read-leaf.js";
 import { readTdField, TD_FIELDS, writeTdField } from "../metadata/td-fields.js";
 import { readVpField, VP_FIELDS, writeVpField } from "../metadata/vp-fields.js";
 import { ALLOWED_OP_STATES } from "../op-states.js";
@@ -19,15 +20,8 @@ export function mngRd(call: Call): bigint {
   call.out.clear(GPR.R8);
   openTd(call, GPR.RCX);
   requireTd(call, ALLOWED_OP_STATES.MNG_RD);
-  const id = call.in.get64(GPR.RDX);
-  if (call.version > 0 && isNullId(id)) {
-    call.out.set64(GPR.RDX, TD_FIELDS.first);
-    return TDX_STATUS.METADATA_FIRST_FIELD_ID_IN_CONTEXT;
-  }
-  const element = TD_FIELDS.find(id);
-  call.out.set64(GPR.R8, readTdField(call.td, element, host(call)));
-  if (call.version > 0) call.out.set64(GPR.RDX, TD_FIELDS.next(element));
-  return TDX_STATUS.SUCCESS;
+  const read = (element: Element): bigint => readTdField(call.td, element, host(call));
+  return answerRead(call.out, TD_FIELDS, call.in.get64(GPR.RDX), call.version, read);
 }
 
 /** TDH.MNG.WR: R8 under the mask R9; R8 gives back the old value. */
@@ -45,15 +39,8 @@ export function mngWr(call: Call): bigint {
 export function vpRd(call: Call): bigint {
   call.out.clear(GPR.R8);
   openVcpuForMetadata(call, ALLOWED_OP_STATES.VP_RD, true);
-  const id = call.in.get64(GPR.RDX);
-  if (call.version > 0 && isNullId(id)) {
-    call.out.set64(GPR.RDX, VP_FIELDS.first);
-    return TDX_STATUS.METADATA_FIRST_FIELD_ID_IN_CONTEXT;
-  }
-  const element = VP_FIELDS.find(id);
-  call.out.set64(GPR.R8, readVpField(call.vcpu, element, host(call)));
-  if (call.version > 0) call.out.set64(GPR.RDX, VP_FIELDS.next(element));
-  return TDX_STATUS.SUCCESS;
+  const read = (element: Element): bigint => readVpField(call.vcpu, element, host(call));
+  return answerRead(call.out, VP_FIELDS, call.in.get64(GPR.RDX), call.version, read);
 }
 
 /** TDH.VP.WR. */
