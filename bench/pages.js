@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { root } from "../bin/prepare.js";
 
+const { PAGE_SIZE } = await import(join(root, "dist/arch/page.js"));
 const { defineSmallTd } = await import(join(root, "dist/guests/runtime/define.js"));
 const { TdMachine } = await import(join(root, "dist/vmm/machine.js"));
 const { powerOn } = await import(join(root, "dist/vmm/system.js"));
 const { builtInterpreter } = await import(join(root, "dist/cli/interpreter-file.js"));
 
 const MIB = 1 << 20;
-const PAGE_SIZE = 4096;
 const SMALL = MIB;
 const LARGE = 256 * MIB;
 

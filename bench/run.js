@@ -9,7 +9,6 @@ import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { prepare, root } from "../bin/prepare.js";
 
-const APPEND = "console=ttyS0 panic=-1";
 const MEMORY_MIB = 512;
 const ROUNDS = Number(process.argv[2] ?? 3);
 const QEMU = "qemu-system-x86_64";
@@ -20,6 +19,7 @@ const { GuestCache } = await import(join(root, "dist/cli/guests/cache.js"));
 const { requireFamily } = await import(join(root, "dist/cli/guests/catalogue.js"));
 const { obtainGuest } = await import(join(root, "dist/cli/guests/fetch.js"));
 const { timePages } = await import("./pages.js");
+const { DEFAULT_APPEND: APPEND } = await import(join(root, "dist/cli/run-request.js"));
 const { makeInitramfs, USER_SPACE_LINE } = await import(join(root, "dist/cli/guests/initramfs.js"));
 
 const folder = mkdtempSync(join(tmpdir(), "seamless-bench-"));

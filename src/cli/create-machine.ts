@@ -126,7 +126,7 @@ class CommandMachine implements Machine {
   }
 
   teardown(): PageReport {
-    const report = this.#td.td.vm.destroy();
+    const report = this.#td.teardown();
     return { ...report, poisoned: this.#system.kernel.pages.poisonedPages };
   }
 

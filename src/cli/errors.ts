@@ -6,6 +6,7 @@ export const STATUS = {
   tdFatal: 3,
   guestFatal: 4,
   limit: 5,
+  sighup: 129,
   sigint: 130,
   sigterm: 143,
 } as const;

@@ -1,6 +1,7 @@
 import type { InjectionTarget } from "../observe/injection/target.js";
-import type { KvmExitReport, OutcomeName, PageReport, RunConfig, Trouble, VcpuReport } from "../observe/outcome.js";
+import type { PageReport, RunConfig, VcpuReport } from "../observe/outcome.js";
 import type { EventBus } from "../platform/event-bus.js";
+import type { Step } from "../vmm/machine.js";
 
 /** What a machine boots. */
 export type Payload =
@@ -14,23 +15,6 @@ export interface MachineConfig extends RunConfig {
   /** What the machine's real-time clock shows at power-on, in seconds since 1970. */
   readonly rtc: number;
 }
-
-/** How a machine came to its end by itself. */
-export interface MachineEnd {
-  readonly outcome: Exclude<OutcomeName, "limit" | "stopped">;
-  /** What happened, in words. */
-  readonly message?: string;
-  readonly error?: Trouble;
-  readonly kvmExit?: KvmExitReport;
-  readonly signal?: string;
-}
-
-/** What a slice of running led to. */
-export type Step =
-  | { readonly kind: "budget" }
-  /** All vCPUs are halted; `nextDeadlineNs` is when the next timer goes off, Infinity when none is set. */
-  | { readonly kind: "idle"; readonly nextDeadlineNs: number }
-  | { readonly kind: "ended"; readonly end: MachineEnd };
 
 /** Where the guest is, for a message. */
 export interface Whereabouts {

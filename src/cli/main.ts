@@ -5,7 +5,7 @@ import { internalTrouble, STATUS, systemCode, UserError, usageError } from "./er
 import { fetchGuests, listGuests, removeGuests } from "./guests-command.js";
 import type { MachineFactory } from "./machine.js";
 import { runCommand } from "./run-command.js";
-import { parseRunRequest, RUN_DEFAULTS, type RunOptions } from "./run-request.js";
+import { DEFAULT_APPEND, parseRunRequest, RUN_DEFAULTS, type RunOptions } from "./run-request.js";
 import { Speaker } from "./speaker.js";
 import { tourCommand } from "./tour-command.js";
 
@@ -72,7 +72,7 @@ function addRun(command: Command): void {
     .argument("[GUEST]", "debian (= debian:6.12), debian:6.18, debian:7, or a small TD (see `seamless guests list`)")
     .option("--kernel <FILE>", "boot this bzImage")
     .option("--initrd <FILE>", "with this initial RAM disk")
-    .option("--append <TEXT>", "kernel command line (default: console=ttyS0 panic=-1)")
+    .option("--append <TEXT>", `kernel command line (default: ${DEFAULT_APPEND})`)
     .option("--memory <SIZE>", "128M to 3G", RUN_DEFAULTS.memory)
     .option("--vcpus <N>", "number of vCPUs", RUN_DEFAULTS.vcpus)
     .option("--module-profile <P>", "1.5, 1.0 or changelog", RUN_DEFAULTS.moduleProfile)
@@ -87,8 +87,6 @@ function addRun(command: Command): void {
     .option("--json <FILE>", "write the outcome there; - is stdout, the console then goes to stderr")
     .option("--console <FILE>", "write the console there instead of to stdout")
     .option("--quiet", "no progress and no closing line on stderr")
-    .exitOverride()
-    .configureOutput({ outputError: () => {} })
     .action(async (guest: string | undefined, options: RunOptions) => {
       const request = parseRunRequest(
         guest,
@@ -105,8 +103,6 @@ function addTour(command: Command): void {
     .command("tour")
     .description("boot Debian in a TD, let SMIs and a memory error strike it, and tell what happens at every layer")
     .option("--small", "tell the story on a small TD of our own, without Debian's packages")
-    .exitOverride()
-    .configureOutput({ outputError: () => {} })
     .action(async ({ small }: { small?: boolean }) => {
       process.exitCode = await tourCommand(new Speaker(process.stderr, false), loadMachine(), small ?? false);
     });
@@ -115,27 +111,20 @@ function addTour(command: Command): void {
 function addGuests(command: Command): void {
   const speaker = () => new Speaker(process.stderr, false);
   const guests = command.command("guests").description("Debian's guests in the user's cache folder");
-  guests.exitOverride().configureOutput({ outputError: () => {} });
   guests
     .command("list", { isDefault: true })
     .description("what there is, and what is cached")
-    .exitOverride()
-    .configureOutput({ outputError: () => {} })
     .action(() => listGuests(SMALL_TDS));
   guests
     .command("fetch")
     .description("fetch the newest kernel of each named guest through apt (default: debian)")
     .argument("[GUEST...]")
-    .exitOverride()
-    .configureOutput({ outputError: () => {} })
     .action((names: string[]) => fetchGuests(names, speaker()));
   guests
     .command("remove")
     .description("remove guests from the cache")
     .argument("[GUEST...]")
     .option("--all", "remove all of them")
-    .exitOverride()
-    .configureOutput({ outputError: () => {} })
     .action((names: string[], { all }: { all?: boolean }) => removeGuests(names, all ?? false, speaker()));
 }
 

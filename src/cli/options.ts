@@ -1,12 +1,11 @@
 import { type InjectionSpec, InjectionSyntaxError, parseInjection } from "../observe/injection/grammar.js";
+import { MAX_MEMORY, MIN_MEMORY } from "../vmm/boot/memory-map.js";
 import { type UserError, usageError } from "./errors.js";
 
 /** Values of options: text from the command line into what it means, or a usage error that says what is wrong. */
 
 const MIB = 2 ** 20;
 const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: MIB, G: 2 ** 30 };
-const MIN_MEMORY = 128 * MIB;
-const MAX_MEMORY = 3072 * MIB;
 
 /** `512M`, `1G`, `1.5G`, or bytes. Whole MiB between 128M and 3G. */
 export function parseMemory(text: string): number {

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import type { GuestReport } from "../observe/outcome.js";
 import { fileError } from "./errors.js";
-import { GuestCache, sha256 } from "./guests/cache.js";
+import { type CachedGuest, GuestCache, sha256 } from "./guests/cache.js";
 import { obtainGuest, type Say } from "./guests/fetch.js";
 import { makeInitramfs } from "./guests/initramfs.js";
 import type { Payload } from "./machine.js";
@@ -14,11 +14,20 @@ export interface LoadedGuest {
   readonly report: GuestReport;
 }
 
-/** Reads, or fetches, what the user chose to boot. `rc` is shell text for /init of Debian's guests. */
-export async function loadGuest(choice: GuestChoice, say: Say, rc?: string): Promise<LoadedGuest> {
+/** What a caller may know of one of Debian's guests. */
+export interface GuestExtras {
+  /** Shell text that /init runs before its shell. */
+  readonly rc?: string;
+  /** The guest, where it has been read from the cache before. */
+  readonly cached?: CachedGuest;
+}
+
+/** Reads, or fetches, what the user chose to boot. */
+export async function loadGuest(choice: GuestChoice, say: Say, { rc, cached }: GuestExtras = {}): Promise<LoadedGuest> {
   switch (choice.kind) {
     case "debian": {
-      const { manifest, kernelPath, kernel, busybox } = await obtainGuest(new GuestCache(), choice.family, say);
+      const { manifest, kernelPath, kernel, busybox } =
+        cached ?? (await obtainGuest(new GuestCache(), choice.family, say));
       const initrd = makeInitramfs({ busybox, ...(rc === undefined ? {} : { rc }) });
       const report = { name: manifest.name, kernel: basename(kernelPath), sha256: manifest.kernel.sha256 };
       return { payload: { kind: "kernel", kernel, initrd }, report };

@@ -17,7 +17,7 @@ import { standardInput } from "./console/stdin.js";
 import { STATUS, UserError } from "./errors.js";
 import { writeJson } from "./json-file.js";
 import type { Machine, MachineFactory, Whereabouts } from "./machine.js";
-import { type LoadedGuest, loadGuest } from "./payload.js";
+import { type GuestExtras, type LoadedGuest, loadGuest } from "./payload.js";
 import type { RunRequest } from "./run-request.js";
 import { Session, type SessionEnd, type SessionLimits } from "./session.js";
 import type { Speaker } from "./speaker.js";
@@ -25,9 +25,7 @@ import { statusOf, wantsWhereabouts } from "./statuses.js";
 import { StopSignals } from "./stop-signals.js";
 
 /** What the tour does more than a plain run. */
-export interface RunExtras {
-  /** Shell text that /init of a Debian guest runs before its shell. */
-  readonly rc?: string;
+export interface RunExtras extends GuestExtras {
   /** No input, whatever stdin is. */
   readonly noInput?: boolean;
   /** Called with the machine and its injections before the first instruction. */
@@ -51,7 +49,7 @@ export async function runCommand(
   const config = configOf(request);
   let guest: LoadedGuest | undefined;
   try {
-    guest = await loadGuest(request.guest, (line) => speaker.say(line), extras.rc);
+    guest = await loadGuest(request.guest, (line) => speaker.say(line), extras);
     const run = new Run(request, config, guest, speaker, createMachine, extras);
     return await run.toItsEnd();
   } catch (error) {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { InjectionTarget } from "../observe/injection/target.js";
 import { EventBus } from "../platform/event-bus.js";
+import type { Step } from "../vmm/machine.js";
 import { type ConsoleInput, InputQueue, NO_INPUT } from "./console/input.js";
-import type { Machine, Step } from "./machine.js";
+import type { Machine } from "./machine.js";
 import { Session, type SessionLimits } from "./session.js";
 import { StopSignals } from "./stop-signals.js";
 

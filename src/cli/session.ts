@@ -1,8 +1,9 @@
 import { performance } from "node:perf_hooks";
-import type { OutcomeName } from "../observe/outcome.js";
+import type { OutcomeName, Trouble } from "../observe/outcome.js";
+import type { End } from "../vmm/end.js";
 import type { ConsoleInput } from "./console/input.js";
 import { internalTrouble } from "./errors.js";
-import type { Machine, MachineEnd } from "./machine.js";
+import type { Machine } from "./machine.js";
 import type { StopSignals } from "./stop-signals.js";
 
 /** Instructions per slice: a few hundredths of a second. */
@@ -24,8 +25,9 @@ export interface SessionLimits {
   readonly endOfFile: boolean;
 }
 
-export interface SessionEnd extends Omit<MachineEnd, "outcome"> {
+export interface SessionEnd extends Omit<End, "outcome"> {
   readonly outcome: OutcomeName;
+  readonly error?: Trouble;
   /** Exit status where it does not follow from the outcome. */
   readonly status?: number;
   /** Wall time from the first guest instruction, in seconds. */

@@ -7,7 +7,7 @@ export interface StopRequest {
   readonly status: number;
 }
 
-const SIGNAL_STATUS = { SIGINT: STATUS.sigint, SIGTERM: STATUS.sigterm, SIGHUP: 129 } as const;
+const SIGNAL_STATUS = { SIGINT: STATUS.sigint, SIGTERM: STATUS.sigterm, SIGHUP: STATUS.sighup } as const;
 
 /** Collects requests to stop; the run looks at it between slices. */
 export class StopSignals {

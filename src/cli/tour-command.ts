@@ -9,6 +9,7 @@ import { GuestCache } from "./guests/cache.js";
 import { requireFamily } from "./guests/catalogue.js";
 import { obtainGuest } from "./guests/fetch.js";
 import type { Machine, MachineFactory } from "./machine.js";
+import type { GuestExtras } from "./payload.js";
 import { runCommand } from "./run-command.js";
 import { parseRunRequest, RUN_DEFAULTS } from "./run-request.js";
 import type { Speaker, Style } from "./speaker.js";
@@ -20,7 +21,7 @@ interface Actor {
   readonly introduction: string;
   /** What it must answer, computed on this side. */
   readonly answer: () => string;
-  readonly rc?: string;
+  readonly extras?: GuestExtras;
   /** Instructions from the word "computing" to each SMI. */
   readonly smisAfter: readonly number[];
 }
@@ -29,7 +30,6 @@ const DEBIAN: Actor = {
   guest: "debian",
   introduction: "Debian's unmodified kernel boots in a TD; its console follows.",
   answer: debianAnswer,
-  rc: TOUR_RC,
   smisAfter: [2_000_000, 20_000_000, 40_000_000],
 };
 
@@ -45,8 +45,8 @@ export async function tourCommand(
 async function chooseActor(speaker: Speaker, small: boolean): Promise<Actor> {
   if (small) return SMALL;
   try {
-    await obtainGuest(new GuestCache(), requireFamily(DEBIAN.guest), (line) => speaker.say(line));
-    return DEBIAN;
+    const cached = await obtainGuest(new GuestCache(), requireFamily(DEBIAN.guest), (line) => speaker.say(line));
+    return { ...DEBIAN, extras: { rc: TOUR_RC, cached } };
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     speaker.warn(`${error.message}; a small TD of our own tells the same story`);
@@ -97,7 +97,7 @@ class Tour {
     this.#chapter(actor.introduction);
     let followed: Story | undefined;
     const { status, outcome } = await runCommand(request, speaker, createMachine, {
-      ...(actor.rc === undefined ? {} : { rc: actor.rc }),
+      ...actor.extras,
       noInput: true,
       attach: (machine, scheduler) => {
         followed = new Story(machine.events, (line) => this.#tell(line));

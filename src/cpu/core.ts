@@ -1,3 +1,5 @@
+import { EXIT_REASON, INTERRUPTION } from "../arch/vmx.js";
+import { RFLAGS } from "../arch/x86.js";
 import {
   breakpointsEnabled,
   clearAccessLog,
@@ -38,18 +40,6 @@ export type CoreStop =
     }
   | { readonly kind: "watch"; readonly gpa: number; readonly hpa: number; readonly access: "load" | "fetch" };
 
-const INTERRUPTION = { VALID: 0x8000_0000, ERROR_CODE: 0x800, TYPE_SHIFT: 8 } as const;
-const TYPE = {
-  EXTERNAL: 0,
-  NMI: 2,
-  HARDWARE: 3,
-  SOFTWARE_INTERRUPT: 4,
-  PRIVILEGED_SOFTWARE: 5,
-  SOFTWARE_EXCEPTION: 6,
-} as const;
-const EXIT_TRIPLE_FAULT = 2;
-const EXIT_EPT_VIOLATION = 48;
-const FLAG = { TF: 0x100, IF: 0x200, RF: 0x1_0000 } as const;
 const SHADOWS = 3;
 const MOV_SS_SHADOW = 2;
 /** Pending debug exceptions that ask for #DB: B0 to B3 and BS. */
@@ -207,7 +197,7 @@ export class Core {
     // An instruction that exited and that the module has carried out counts as any other.
     if (this.#exitNext !== null && state.rip === this.#exitNext && !this.entryEvent.interruptionInfo) {
       this.#completed();
-      this.#clearFlag(FLAG.RF);
+      this.#clearFlag(RFLAGS.RF);
     }
     this.#exitNext = null;
     const injected = this.#injectEntryEvent();
@@ -225,12 +215,12 @@ export class Core {
       const interrupted = this.#virtualInterrupt();
       if (interrupted === "delivered") continue;
       if (interrupted) return interrupted;
-      const stepping = breakpointsEnabled(state) || (state.get32(REG.FLAGS) & FLAG.TF) !== 0;
+      const stepping = breakpointsEnabled(state) || (state.get32(REG.FLAGS) & RFLAGS.TF) !== 0;
       if (stepping || state.get32(LOCAL.LOG_ACCESSES)) {
         const met = this.#beforeStep(shadow);
         if (met === "delivered") continue;
         if (met) return met;
-      } else this.#clearFlag(FLAG.RF);
+      } else this.#clearFlag(RFLAGS.RF);
       const passing = state.get32(LOCAL.ODD_PASSES) !== 0;
       if (state.get32(LOCAL.WATCH_LOAD) === WATCH_FETCH) {
         const watched = this.#watchFetch();
@@ -238,7 +228,7 @@ export class Core {
       }
       const retired = executor.retired;
       const spent = executor.ticks;
-      const trapping = (state.get32(REG.FLAGS) & FLAG.TF) !== 0;
+      const trapping = (state.get32(REG.FLAGS) & RFLAGS.TF) !== 0;
       this.#lastSystem = "";
       const stop = this.#act(executor.slice(shadow || stepping || passing ? 1 : rest));
       if (executor.ticks !== spent) {
@@ -313,16 +303,17 @@ export class Core {
 
   #fault(fault: CpuException | VmExitSignal): CoreStop | null {
     if (fault instanceof VmExitSignal) return this.#vmExit(fault);
-    const info = fault.vector | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT);
+    const info = fault.vector | INTERRUPTION.TYPE_HARDWARE_EXCEPTION;
     return this.#deliver({ info, errorCode: fault.errorCode, address: fault.address, instructionLength: 0 });
   }
 
   #vmExit(signal: VmExitSignal): CoreStop | null {
     const { exit } = signal;
-    const convertible = exit.reason === EXIT_EPT_VIOLATION && (this.state.get32(LOCAL.FAULT_CODE) & CONVERTIBLE) !== 0;
+    const convertible =
+      exit.reason === EXIT_REASON.EPT_VIOLATION && (this.state.get32(LOCAL.FAULT_CODE) & CONVERTIBLE) !== 0;
     if (convertible && raiseVirtualizationException(this.#environment, exit)) {
       return this.#deliver({
-        info: VECTOR.VE | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT),
+        info: VECTOR.VE | INTERRUPTION.TYPE_HARDWARE_EXCEPTION,
         errorCode: null,
         address: 0n,
         instructionLength: 0,
@@ -339,7 +330,7 @@ export class Core {
     try {
       if (deliverEvent(this.#environment, event) === "triple-fault") {
         if (!this.#guest) return { kind: "triple-fault" };
-        return { kind: "vm-exit", exit: new VmExitSignal({ reason: EXIT_TRIPLE_FAULT }).exit };
+        return { kind: "vm-exit", exit: new VmExitSignal({ reason: EXIT_REASON.TRIPLE_FAULT }).exit };
       }
       return null;
     } catch (thrown) {
@@ -357,8 +348,8 @@ export class Core {
     this.state.set(REG.PENDING_DEBUG, 0n);
     return this.#deliver(
       {
-        info: info & 0x7ff,
-        errorCode: info & INTERRUPTION.ERROR_CODE ? errorCode : null,
+        info: info & (INTERRUPTION.VECTOR_MASK | INTERRUPTION.TYPE_MASK),
+        errorCode: info & INTERRUPTION.ERROR_CODE_VALID ? errorCode : null,
         address: this.state.get(REG.CR2),
         instructionLength,
       },
@@ -374,14 +365,14 @@ export class Core {
     if (!this.#guest) return null;
     const pending = pendingVirtualInterrupt(this.#environment) >= 0;
     if (!pending) return null;
-    if (!(state.get32(REG.FLAGS) & FLAG.IF) || state.get32(REG.INTERRUPTIBILITY) & SHADOWS) {
+    if (!(state.get32(REG.FLAGS) & RFLAGS.IF) || state.get32(REG.INTERRUPTIBILITY) & SHADOWS) {
       state.set32(LOCAL.INTERRUPT_WINDOW, 1);
       return null;
     }
     const vector = acceptVirtualInterrupt(this.#environment);
     const stop = this.#deliver(
       {
-        info: vector | (TYPE.EXTERNAL << INTERRUPTION.TYPE_SHIFT),
+        info: vector | INTERRUPTION.TYPE_EXTERNAL,
         errorCode: null,
         address: 0n,
         instructionLength: 0,
@@ -392,7 +383,7 @@ export class Core {
   }
 
   #debugException(undo?: () => void): CoreStop | null {
-    const info = VECTOR.DB | (TYPE.HARDWARE << INTERRUPTION.TYPE_SHIFT);
+    const info = VECTOR.DB | INTERRUPTION.TYPE_HARDWARE_EXCEPTION;
     return this.#deliver({ info, errorCode: null, address: 0n, instructionLength: 0 }, undo);
   }
 
@@ -414,7 +405,7 @@ export class Core {
       executor.flushNonGlobal();
     }
     clearAccessLog(state);
-    if (state.get32(REG.FLAGS) & FLAG.RF || shadow & MOV_SS_SHADOW) return null;
+    if (state.get32(REG.FLAGS) & RFLAGS.RF || shadow & MOV_SS_SHADOW) return null;
     const hits = instructionHits(state, this.#linearRip());
     if (!hits) return null;
     reportDebug(state, hits);
@@ -425,10 +416,10 @@ export class Core {
   #afterStep(trapping: boolean): void {
     const { state } = this;
     const last = this.#lastSystem;
-    if (last !== "iret") this.#clearFlag(FLAG.RF);
+    if (last !== "iret") this.#clearFlag(RFLAGS.RF);
     // Delivery of an event through the IDT has cleared TF: its instruction is not trapped any more.
     if (last === SOFTWARE_EVENT) return;
-    const stepped = last === "syscall" || last === "sysret" ? (state.get32(REG.FLAGS) & FLAG.TF) !== 0 : trapping;
+    const stepped = last === "syscall" || last === "sysret" ? (state.get32(REG.FLAGS) & RFLAGS.TF) !== 0 : trapping;
     const causes = dataHits(state) | (stepped ? SINGLE_STEP : 0);
     if (causes) state.set(REG.PENDING_DEBUG, state.get(REG.PENDING_DEBUG) | BigInt(causes));
   }

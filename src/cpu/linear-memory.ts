@@ -1,3 +1,4 @@
+import { EXIT_REASON } from "../arch/vmx.js";
 import { logAccess } from "./debug.js";
 import { CpuException, VECTOR, VmExitSignal } from "./faults.js";
 import type { InterpreterExports } from "./interpreter/generate.js";
@@ -7,8 +8,6 @@ import type { LinearMemory } from "./system/environment.js";
 
 const PAGE = 4096n;
 const ACCESS = { READ: 1, WRITE: 2, SUPERVISOR: 8 } as const;
-const EXIT_EPT_VIOLATION = 48;
-const EXIT_EPT_MISCONFIG = 49;
 
 /** An access of a system instruction or of event delivery met a page that the platform must decide on. */
 export class OddPageSignal {}
@@ -22,7 +21,8 @@ export function recordedFault(state: CpuState): CpuException | VmExitSignal | Od
     case FAULT.EPT_VIOLATION:
     case FAULT.EPT_MISCONFIG:
       return new VmExitSignal({
-        reason: state.get32(LOCAL.FAULT_KIND) === FAULT.EPT_VIOLATION ? EXIT_EPT_VIOLATION : EXIT_EPT_MISCONFIG,
+        reason:
+          state.get32(LOCAL.FAULT_KIND) === FAULT.EPT_VIOLATION ? EXIT_REASON.EPT_VIOLATION : EXIT_REASON.EPT_MISCONFIG,
         qualification: BigInt(code & 0x7fff_ffff),
         guestLinearAddress: state.get(LOCAL.FAULT_ADDRESS),
         guestPhysicalAddress: Number(state.get(LOCAL.FAULT_GPA)),

@@ -1,32 +1,16 @@
 import type { HostProfile } from "../host/mm/host-profile.js";
 import type { ModuleProfile } from "../tdx-module/index.js";
+import type { EndOutcome, FinalExit } from "../vmm/end.js";
 import type { InjectionRecord } from "./injection/scheduler.js";
 
 /** How a run ended. */
-export type OutcomeName =
-  | "power-off"
-  | "reset"
-  | "td-fatal"
-  | "guest-fatal"
-  | "limit"
-  | "stopped"
-  | "host-panic"
-  | "module-dead"
-  | "error";
+export type OutcomeName = EndOutcome | "limit" | "stopped";
 
 /** A trouble in words, with a code for scripts and what to do about it. */
 export interface Trouble {
   readonly code: string;
   readonly message: string;
   readonly hint: string;
-}
-
-/** The exit that KVM left the VMM with, if a run ended by one. */
-export interface KvmExitReport {
-  readonly name: string;
-  readonly reason: number;
-  readonly suberror?: number;
-  readonly data?: readonly bigint[];
 }
 
 /** The TD's 4 KiB guest pages at teardown; addresses are host physical. */
@@ -70,7 +54,7 @@ export interface Outcome {
   readonly error: Trouble | null;
   readonly guest: GuestReport | null;
   readonly config: RunConfig;
-  readonly kvmExit: KvmExitReport | null;
+  readonly kvmExit: FinalExit | null;
   readonly signal: string | null;
   readonly instructions: number;
   /** Machine clock in ns. */

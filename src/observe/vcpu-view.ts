@@ -2,6 +2,7 @@ import { VCPU_STATE } from "../arch/tdx-abi.js";
 import { REG, STATE_BASE } from "../cpu/layout.js";
 import type { Platform } from "../platform/platform.js";
 import { TDVPS, TDVPS_PAGE } from "../tdx-module/structures/tdvps.js";
+import type { VcpuReport } from "./outcome.js";
 
 /** Where a vCPU is. */
 export interface Position {
@@ -9,7 +10,7 @@ export interface Position {
   readonly cpl: number;
 }
 
-const STATE_NAMES = new Map<number, "READY" | "ACTIVE" | "DISABLED">([
+const STATE_NAMES = new Map<number, VcpuReport["state"]>([
   [VCPU_STATE.READY, "READY"],
   [VCPU_STATE.ACTIVE, "ACTIVE"],
   [VCPU_STATE.DISABLED, "DISABLED"],
@@ -21,14 +22,13 @@ const STATE_NAMES = new Map<number, "READY" | "ACTIVE" | "DISABLED">([
  */
 export class VcpuView {
   #struck: Position | undefined;
-  readonly #stop: () => void;
 
   /** @param tdvprs host physical address of each vCPU's TDVPR page, by index */
   constructor(
     private readonly platform: Platform,
     private readonly tdvprs: readonly number[],
   ) {
-    this.#stop = platform.events.on("mca-logged", () => {
+    platform.events.on("mca-logged", () => {
       if (this.#running) this.#struck = this.#live();
     });
   }
@@ -41,13 +41,9 @@ export class VcpuView {
     return { rip: view.getBigUint64(saved + REG.RIP, true), cpl: view.getUint32(saved + REG.CPL, true) };
   }
 
-  state(index: number): "READY" | "ACTIVE" | "DISABLED" {
+  state(index: number): VcpuReport["state"] {
     const { view } = this.platform.memory;
     return STATE_NAMES.get(view.getUint8((this.tdvprs[index] as number) + TDVPS.STATE.offset)) ?? "READY";
-  }
-
-  dispose(): void {
-    this.#stop();
   }
 
   get #running(): boolean {

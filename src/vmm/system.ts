@@ -11,7 +11,7 @@ import type { System } from "./machine.js";
 export interface SystemConfig {
   /** Bytes of RAM that a guest will have. */
   readonly guestMemory: number;
-  /** Bytes of its measured pages, which lie in the VMM's memory while they are added; default: 64 MiB. */
+  /** Bytes of its measured pages, for which the computer gets as much memory more; default: 64 MiB. */
   readonly imageBytes?: number;
   /** One logical processor each. */
   readonly vcpus?: number;

@@ -1,11 +1,6 @@
 import { spawnSync } from "node:child_process";
+import { DEFAULT_SETUP_SECTS, SECTOR_SIZE, SETUP_HEADER } from "../../src/arch/boot-protocol.js";
 
-/** Offsets in a bzImage (boot protocol 2.08). */
-const SETUP_SECTORS = 0x1f1;
-const PAYLOAD_OFFSET = 0x248;
-const PAYLOAD_LENGTH = 0x24c;
-const SECTOR = 512;
-const DEFAULT_SECTORS = 4;
 const ZSTD_MAGIC = 0xfd2fb528;
 
 /** A piece of a program's code. */
@@ -17,9 +12,11 @@ export interface Text {
 /** The `.text` section of the kernel in a bzImage, or why it cannot be had here. */
 export function kernelText(image: Uint8Array): Text | string {
   const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-  const start = ((view.getUint8(SETUP_SECTORS) || DEFAULT_SECTORS) + 1) * SECTOR + view.getUint32(PAYLOAD_OFFSET, true);
+  const start =
+    ((view.getUint8(SETUP_HEADER.SETUP_SECTS) || DEFAULT_SETUP_SECTS) + 1) * SECTOR_SIZE +
+    view.getUint32(SETUP_HEADER.PAYLOAD_OFFSET, true);
   // The last four bytes of the payload are the size that it unpacks to.
-  const packed = image.subarray(start, start + view.getUint32(PAYLOAD_LENGTH, true) - 4);
+  const packed = image.subarray(start, start + view.getUint32(SETUP_HEADER.PAYLOAD_LENGTH, true) - 4);
   if (view.getUint32(start, true) !== ZSTD_MAGIC) return "the kernel is not packed with zstd";
   const { stdout, error, status } = spawnSync("zstd", ["-dc"], { input: packed, maxBuffer: 2 ** 28 });
   if (error || status !== 0) return "needs the program zstd";

@@ -1,3 +1,5 @@
+import { concat } from "../../vmm/bytes.js";
+
 /** An entry of an initramfs. Times, owners and inode numbers are fixed, so that the same content gives the same bytes. */
 export type CpioEntry =
   | { readonly kind: "directory"; readonly path: string; readonly mode?: number }
@@ -74,11 +76,5 @@ export function writeCpio(entries: readonly CpioEntry[]): Uint8Array {
   });
   write({ path: TRAILER, mode: 0, data: new Uint8Array(), major: 0, minor: 0 }, 0);
 
-  const archive = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    archive.set(part, at);
-    at += part.length;
-  }
-  return archive;
+  return concat(...parts);
 }

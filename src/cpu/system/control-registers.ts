@@ -29,11 +29,8 @@ const CR4_KNOWN =
   CR4.SMAP;
 const CR0_KNOWN = CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.ET | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG;
 
-/** Access types of the exit qualification for control registers (SDM 3C table 28-3). */
-const ACCESS = { TO: 0, FROM: 1, CLTS: 2, LMSW: 3 } as const;
-
 function exitForAccess(instruction: Instruction, cr: number, access: number, gpr: number): never {
-  const qualification = BigInt(cr) | (BigInt(access) << 4n) | (BigInt(gpr) << 8n);
+  const qualification = BigInt(cr | (access << CR_ACCESS.TYPE_SHIFT) | (gpr << CR_ACCESS.GPR_SHIFT));
   throw new VmExitSignal({ reason: EXIT_REASON.CR_ACCESS, qualification, instructionLength: instruction.length });
 }
 
@@ -121,7 +118,7 @@ const movToCr: SystemOperation = (environment, instruction) => {
   switch (instruction.reg) {
     case 0:
       if (controls && mustExit(controls.cr0Mask, controls.cr0Shadow, value))
-        exitForAccess(instruction, 0, ACCESS.TO, instruction.rm);
+        exitForAccess(instruction, 0, CR_ACCESS.MOV_TO_CR, instruction.rm);
       writeCr0(environment, merged(environment, 0, value));
       return "next";
     case 2:
@@ -132,7 +129,7 @@ const movToCr: SystemOperation = (environment, instruction) => {
       return "next";
     case 4:
       if (controls && mustExit(controls.cr4Mask, controls.cr4Shadow, value))
-        exitForAccess(instruction, 4, ACCESS.TO, instruction.rm);
+        exitForAccess(instruction, 4, CR_ACCESS.MOV_TO_CR, instruction.rm);
       writeCr4(environment, merged(environment, 4, value));
       return "next";
     case 8:
@@ -171,7 +168,7 @@ const clts: SystemOperation = (environment, instruction) => {
   requirePrivilege(environment);
   const { state, controls } = environment;
   const ts = BigInt(CR0.TS);
-  if (controls && controls.cr0Mask & controls.cr0Shadow & ts) exitForAccess(instruction, 0, ACCESS.CLTS, 0);
+  if (controls && controls.cr0Mask & controls.cr0Shadow & ts) exitForAccess(instruction, 0, CR_ACCESS.CLTS, 0);
   // A bit that the host owns and that the guest believes clear stays what it is.
   if (controls && controls.cr0Mask & ts) return "next";
   state.set(REG.CR0, state.get(REG.CR0) & ~ts);
@@ -191,7 +188,8 @@ const lmsw: SystemOperation = (environment, instruction) => {
       const memory = instruction.memory ? CR_ACCESS.LMSW_MEMORY : 0;
       throw new VmExitSignal({
         reason: EXIT_REASON.CR_ACCESS,
-        qualification: BigInt((ACCESS.LMSW << CR_ACCESS.TYPE_SHIFT) | memory) | (source << 16n),
+        qualification:
+          BigInt((CR_ACCESS.LMSW << CR_ACCESS.TYPE_SHIFT) | memory) | (source << BigInt(CR_ACCESS.LMSW_SOURCE_SHIFT)),
         guestLinearAddress: instruction.memory ? environment.linearAddress(instruction, 2) : 0n,
         instructionLength: instruction.length,
       });

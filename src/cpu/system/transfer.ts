@@ -1,3 +1,4 @@
+import { INTERRUPTION } from "../../arch/vmx.js";
 import { BLOCKING, CR0, EFER, RFLAGS, RIGHTS } from "../../arch/x86.js";
 import { CpuException, generalProtection, invalidOpcode, VECTOR } from "../faults.js";
 import { accessed, dplOf, notPresent, nullSegment, readDescriptor } from "../interrupts/descriptor.js";
@@ -272,11 +273,7 @@ const sysexit: SystemOperation = (environment, instruction) => {
   return "jump";
 };
 
-/** Types of VMX interruption information for events that instructions cause. */
-const SOFTWARE_INTERRUPT = 4 << 8;
-const PRIVILEGED_SOFTWARE_EXCEPTION = 5 << 8;
-const SOFTWARE_EXCEPTION = 6 << 8;
-
+/** An event that an instruction causes; `type` as in VMX interruption information. */
 const software =
   (vector: (instruction: Instruction) => number, type: number): SystemOperation =>
   (_environment, instruction) => {
@@ -297,11 +294,11 @@ export const transferOperations: Readonly<Record<string, SystemOperation>> = {
   sysret,
   sysenter,
   sysexit,
-  int: software(({ immediate }) => Number(immediate & 0xffn), SOFTWARE_INTERRUPT),
-  int3: software(() => VECTOR.BP, SOFTWARE_EXCEPTION),
-  int1: software(() => VECTOR.DB, PRIVILEGED_SOFTWARE_EXCEPTION),
+  int: software(({ immediate }) => Number(immediate & 0xffn), INTERRUPTION.TYPE_SOFTWARE_INTERRUPT),
+  int3: software(() => VECTOR.BP, INTERRUPTION.TYPE_SOFTWARE_EXCEPTION),
+  int1: software(() => VECTOR.DB, INTERRUPTION.TYPE_PRIVILEGED_SOFTWARE_EXCEPTION),
   into: (environment, instruction) => {
     if (!(environment.state.rflags & BigInt(RFLAGS.OF))) return "next";
-    return software(() => VECTOR.OF, SOFTWARE_EXCEPTION)(environment, instruction);
+    return software(() => VECTOR.OF, INTERRUPTION.TYPE_SOFTWARE_EXCEPTION)(environment, instruction);
   },
 };

@@ -1,5 +1,7 @@
 import * as x from "../../arch/assembler/index.js";
 import { qword } from "../../arch/assembler/index.js";
+import { PAGE_SIZE } from "../../arch/page.js";
+import { LEVEL_2M } from "../../vmm/shim/accept-memory.js";
 import { tdcall } from "../../vmm/shim/tdx-calls.js";
 import { defineSmallTd } from "../runtime/define.js";
 import type { GuestCode } from "../runtime/guest-code.js";
@@ -8,7 +10,6 @@ import { SMALL_TD } from "../runtime/layout.js";
 /** Memory: acceptance, and conversion between private and shared. */
 
 const MIB = 1 << 20;
-const LEVEL_2M = 1;
 
 /** TDG.MEM.PAGE.ACCEPT, and bits 63:32 of its status in RAX. */
 function accept(code: GuestCode, gpa: number, level = 0): void {
@@ -44,7 +45,7 @@ const DIRECTORY = 0x5_0000;
 const SHARED_BIT = 1n << 47n;
 /** Where the guest maps the first 2 MiB a second time, as shared memory. */
 const SHARED_ALIAS = 0x1_0000_0000;
-const PDPT_ENTRY = SMALL_TD.PAGE_TABLES + 0x1000 + 8 * (SHARED_ALIAS / 2 ** 30);
+const PDPT_ENTRY = SMALL_TD.PAGE_TABLES + PAGE_SIZE + 8 * (SHARED_ALIAS / 2 ** 30);
 const SECRET = 0x7365_6372_6574n;
 const PUBLIC = 0x7075_626c_6963n;
 
@@ -79,11 +80,11 @@ export const conversion = defineSmallTd({
 
     store(PAGE, SECRET);
     show("private: ", PAGE);
-    code.vmcall("MAP_GPA", BigInt(PAGE) | SHARED_BIT, 0x1000);
+    code.vmcall("MAP_GPA", BigInt(PAGE) | SHARED_BIT, PAGE_SIZE);
     show("shared:  ", SHARED_ALIAS + PAGE);
     store(SHARED_ALIAS + PAGE, PUBLIC);
     show("shared:  ", SHARED_ALIAS + PAGE);
-    code.vmcall("MAP_GPA", PAGE, 0x1000);
+    code.vmcall("MAP_GPA", PAGE, PAGE_SIZE);
     accept(code, PAGE);
     show("private: ", PAGE);
     code.powerOff();

@@ -5,8 +5,8 @@ import { X2APIC_MSR } from "../../arch/msr.js";
 import { COM1, PM1A_CONTROL } from "../../vmm/ports.js";
 import { acceptMemory } from "../../vmm/shim/accept-memory.js";
 import { putFatalText, reportFatalError } from "../../vmm/shim/fatal-error.js";
-import { RESET_VECTOR } from "../../vmm/shim/layout.js";
 import { descriptorLabels, enterLongMode, putDescriptors } from "../../vmm/shim/long-mode-entry.js";
+import { endAtResetVector } from "../../vmm/shim/reset-vector.js";
 import { tdvmcall } from "../../vmm/shim/tdx-calls.js";
 import { SMALL_TD } from "./layout.js";
 
@@ -123,10 +123,7 @@ export class GuestCode {
       asm.bind(label);
       asm.db(text);
     }
-    asm.padTo(RESET_VECTOR, 0xcc);
-    asm.bits = 32;
-    asm.jmp(start);
-    asm.padTo(SMALL_TD.END, 0xcc);
+    endAtResetVector(asm, start, SMALL_TD.END);
     return asm.finish();
   }
 

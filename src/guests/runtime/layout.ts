@@ -1,14 +1,15 @@
+import { SHIM } from "../../vmm/shim/layout.js";
+
 /** Where a small TD's pages lie: below the reset vector, in the place of the direct-boot shim. */
 export const SMALL_TD = {
-  BASE: 0xffff_0000,
-  END: 0x1_0000_0000,
-  PAGE_TABLES: 0xffff_0000,
+  BASE: SHIM.BASE,
+  END: SHIM.END,
+  PAGE_TABLES: SHIM.PAGE_TABLES,
   /** Stacks of four vCPUs, growing down: 1 KiB each. */
-  STACKS: 0xffff_6000,
+  STACKS: SHIM.STACK,
   STACK_SIZE: 0x400,
-  MAX_VCPUS: 4,
   /** RAM to accept, in the form of the shim's parameters. */
-  PARAMETERS: 0xffff_7000,
+  PARAMETERS: SHIM.PARAMETERS,
   IDT: 0xffff_8000,
   /** A page of zeros for the guest's own use. */
   DATA: 0xffff_9000,

@@ -48,8 +48,8 @@ export class InjectionSyntaxError extends Error {
 }
 
 const FORM = 'an injection is EVENT@WHEN[,key=value…], for example smi@insn=1000000 or memory-error@console="login:"';
+const GPA_BITS = 52;
 const WHEN_FORM = 'WHEN is insn=N, insn=A..B/STEP, rip=ADDRESS or console="TEXT"';
-const MAX_GPA = 2 ** 52 - 1;
 
 export function parseInjection(text: string): InjectionSpec {
   const at = text.indexOf("@");
@@ -157,7 +157,7 @@ function parseKeys(event: InjectionEvent, text: string | null): Keys {
     if (seen.has(name)) throw new InjectionSyntaxError(`the key ${name} is given twice`, "give it once");
     seen.add(name);
     if (name === "on") keys.on = parseAccess(value);
-    if (name === "gpa") keys.gpa = parseGpa(value);
+    if (name === "gpa") keys.gpa = Number(parseAddress("gpa", value, GPA_BITS));
     if (name === "vcpu") keys.vcpu = parseCount("vcpu", value);
     if (name === "broadcast") keys.broadcast = parseFlag(part);
   }
@@ -178,12 +178,6 @@ function parseAccess(value: string): ConsumingAccess {
 function parseFlag(part: string): true {
   if (part === "broadcast") return true;
   throw new InjectionSyntaxError(`${quoted(part)}: broadcast takes no value`, "write broadcast alone");
-}
-
-function parseGpa(value: string): number {
-  const gpa = Number(parseAddress("gpa", value, 52));
-  if (gpa <= MAX_GPA) return gpa;
-  throw new InjectionSyntaxError(`gpa=${value} is beyond 52 bits`, "give a guest physical address");
 }
 
 function splitAtEquals(text: string): [string, string] {

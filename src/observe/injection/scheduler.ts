@@ -1,11 +1,10 @@
 import { BANK } from "../../arch/mca.js";
 import { EXIT_REASON } from "../../arch/vmx.js";
 import type { MachineEvent } from "../../platform/event-bus.js";
+import { LINE_SIZE } from "../../platform/memory/lines.js";
 import { ConsoleMatcher } from "./console-matcher.js";
 import type { InjectionSpec } from "./grammar.js";
 import type { Cancel, InjectionTarget } from "./target.js";
-
-const LINE = 64;
 
 /** Where an injected event took effect. Addresses are known for memory errors only. */
 export interface Taken {
@@ -160,5 +159,5 @@ export class InjectionScheduler {
 }
 
 function alignToLine(address: number): number {
-  return address - (address % LINE);
+  return address - (address % LINE_SIZE);
 }

@@ -29,7 +29,6 @@ export interface E820Entry {
 
 /** Where everything lies in the TD's RAM. */
 export interface MemoryMap {
-  readonly ramSize: number;
   readonly kernel: number;
   /** Undefined without an initramfs. */
   readonly initrd: number | undefined;
@@ -59,7 +58,6 @@ export function layOutMemory(ramSize: number, kernel: BzImage, initrdSize: numbe
     );
   }
   return {
-    ramSize,
     kernel: kernel.prefAddress,
     initrd: placeInitrd(kernel, kernelEnd, acpi, initrdSize),
     acpi,

@@ -13,14 +13,14 @@ import {
   rcx,
   rsi,
 } from "../../arch/assembler/index.js";
+import { PAGE_SIZE } from "../../arch/page.js";
 import { TDX_STATUS } from "../../arch/tdx-status.js";
 import { PARAMETER } from "./parameters.js";
 import { tdcall } from "./tdx-calls.js";
 
-const SMALL_PAGE = 0x1000;
 const LARGE_PAGE = 0x20_0000;
 /** Level of TDG.MEM.PAGE.ACCEPT, in RCX[2:0]. */
-const LEVEL_2M = 1;
+export const LEVEL_2M = 1;
 
 /** Bits 63:32 of a status: what the shim compares. */
 const code = (name: keyof typeof TDX_STATUS): number => Number(TDX_STATUS[name] >> 32n);
@@ -75,7 +75,7 @@ export function acceptMemory(asm: Assembler, failed: Label): void {
   asm.call(acceptOne);
   asm.test(eax, eax);
   asm.j("ne", failed);
-  asm.add(r12, SMALL_PAGE);
+  asm.add(r12, PAGE_SIZE);
   asm.jmp(nextPage);
 
   // RSI: GPA and level. EAX: 0 if the page is accepted now or was before, else bits 63:32 of the status.

@@ -11,12 +11,10 @@ import {
   qword,
   ss,
 } from "../../arch/assembler/index.js";
+import { CR0, CR4 } from "../../arch/x86.js";
 
 /** Selectors of the GDT below; the kernel's boot protocol wants just these two (td-guest-boot facts 2.9). */
 export const SELECTOR = { CODE64: 0x10, DATA: 0x18 } as const;
-
-const CR0_PG = 0x8000_0000;
-const CR4_PAE = 1 << 5;
 
 /**
  * From the reset vector's state (32-bit, flat segments, paging off, EFER.LME already 1) to 64-bit mode with flat segments
@@ -26,12 +24,12 @@ const CR4_PAE = 1 << 5;
 export function enterLongMode(asm: Assembler, pageTables: number, descriptors: Descriptors): void {
   const longMode = asm.label("longMode");
   asm.mov(eax, cr4);
-  asm.or(eax, CR4_PAE);
+  asm.or(eax, CR4.PAE);
   asm.mov(cr4, eax);
   asm.mov(eax, pageTables);
   asm.mov(cr3, eax);
   asm.mov(eax, cr0);
-  asm.or(eax, CR0_PG);
+  asm.or(eax, CR0.PG);
   asm.mov(cr0, eax);
   asm.lgdt(dword(descriptors.gdtr));
   asm.jmpFar(SELECTOR.CODE64, longMode);

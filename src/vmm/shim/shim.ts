@@ -1,10 +1,11 @@
 import { Assembler, eax, ebp, ebx, edi, esi, esp, qword, r12d, rax, rbx, rsi } from "../../arch/assembler/index.js";
 import { acceptMemory } from "./accept-memory.js";
 import { putFatalText, reportFatalError } from "./fatal-error.js";
-import { PAGE_SIZE, RESET_VECTOR, SHIM } from "./layout.js";
+import { PAGE_SIZE, SHIM } from "./layout.js";
 import { descriptorLabels, enterLongMode, putDescriptors } from "./long-mode-entry.js";
 import { waitAtMailbox } from "./mailbox.js";
 import { PARAMETER } from "./parameters.js";
+import { endAtResetVector } from "./reset-vector.js";
 
 /**
  * The code page of the direct-boot shim, with the reset vector at its end: 64-bit mode, accept memory, jump to the kernel's
@@ -44,9 +45,6 @@ export function assembleShim(): Uint8Array {
   putDescriptors(asm, descriptors);
   putFatalText(asm, text, "Seamless shim: TDG.MEM.PAGE.ACCEPT failed");
 
-  asm.padTo(RESET_VECTOR, 0xcc);
-  asm.bits = 32;
-  asm.jmp(start);
-  asm.padTo(SHIM.CODE + PAGE_SIZE, 0xcc);
+  endAtResetVector(asm, start, SHIM.CODE + PAGE_SIZE);
   return asm.finish();
 }
