@@ -1,4 +1,4 @@
-import { MSR } from "../../arch/msr.js";
+import { MSR, X2APIC_MSR } from "../../arch/msr.js";
 import { EXIT_REASON } from "../../arch/vmx.js";
 import { CR4 } from "../../arch/x86.js";
 import { generalProtection, invalidOpcode, VmExitSignal } from "../faults.js";
@@ -15,42 +15,48 @@ import { edxEax, isCanonical, requirePrivilege, setEdxEax, setGpr } from "./oper
 
 /** An MSR that the TD reaches without an exit. */
 interface NativeMsr {
-  /** Where it is kept; null: reads as zero and only takes legal writes. */
+  /** Where it is kept; null: it only takes legal writes. */
   readonly at: number | null;
+  /** What it reads as when it is kept nowhere; default 0. */
+  readonly reads?: bigint;
   /** Bits that may be set. */
   readonly writable: bigint;
-  readonly canonical?: boolean;
+  /** Whether a value of those bits may be written; default: any. */
+  readonly legal?: (value: bigint) => boolean;
   /** Only RDMSR or only WRMSR reaches it; the other raises #GP(0). */
   readonly only?: "read" | "write";
 }
 
 const ALL = (1n << 64n) - 1n;
 const segmentBase = (index: number): number => REG.SEGMENTS + index * SEG_SIZE + SEG.BASE;
-const X2APIC = { TPR: 0x808, PPR: 0x80a, EOI: 0x80b, SELF_IPI: 0x83f, FIRST: 0x800, LAST: 0x8ff } as const;
 const IA32_PRED_CMD_IBPB = 1n;
+/** IA32_FLUSH_CMD. */
+const L1D_FLUSH = 1n;
+/** IA32_XAPIC_DISABLE_STATUS. */
+const LEGACY_XAPIC_DISABLED = 1n;
 /** Bits 7:0 and BHI_DIS_S; DDPD_U (bit 8) is not advertised by CPUID(7,2).EDX. */
 const SPEC_CTRL_WRITABLE = 0x4ffn;
 
 /** MSRs with storage in the register block (SDM 4; which of them do not exit is the module's bitmap's business). */
 const NATIVE: ReadonlyMap<number, NativeMsr> = new Map<number, NativeMsr>([
-  [0x48, { at: REG.SPEC_CTRL, writable: SPEC_CTRL_WRITABLE }],
-  [0x49, { at: null, writable: IA32_PRED_CMD_IBPB, only: "write" }],
-  [0x10b, { at: null, writable: 1n, only: "write" }],
-  [0x174, { at: REG.SYSENTER_CS, writable: 0xffff_ffffn }],
-  [0x175, { at: REG.SYSENTER_ESP, writable: ALL, canonical: true }],
-  [0x176, { at: REG.SYSENTER_EIP, writable: ALL, canonical: true }],
-  [0x277, { at: REG.PAT, writable: 0x0707_0707_0707_0707n }],
-  [0x600, { at: REG.DS_AREA, writable: ALL, canonical: true }],
-  [0xbd, { at: null, writable: 0n, only: "read" }],
-  [0xda0, { at: REG.XSS, writable: 0n }],
-  [0xc0000081, { at: REG.STAR, writable: ALL }],
-  [0xc0000082, { at: REG.LSTAR, writable: ALL, canonical: true }],
-  [0xc0000084, { at: REG.FMASK, writable: 0xffff_ffffn }],
-  [0xc0000100, { at: segmentBase(SEGMENT.FS), writable: ALL, canonical: true }],
-  [0xc0000101, { at: segmentBase(SEGMENT.GS), writable: ALL, canonical: true }],
-  [0xc0000102, { at: REG.KERNEL_GS_BASE, writable: ALL, canonical: true }],
-  [0xc0000103, { at: REG.TSC_AUX, writable: 0xffff_ffffn }],
-  [0xc0000080, { at: REG.EFER, writable: 0n }],
+  [MSR.IA32_SPEC_CTRL, { at: REG.SPEC_CTRL, writable: SPEC_CTRL_WRITABLE }],
+  [MSR.IA32_PRED_CMD, { at: null, writable: IA32_PRED_CMD_IBPB, only: "write" }],
+  [MSR.IA32_FLUSH_CMD, { at: null, writable: L1D_FLUSH, only: "write" }],
+  [MSR.IA32_SYSENTER_CS, { at: REG.SYSENTER_CS, writable: 0xffff_ffffn }],
+  [MSR.IA32_SYSENTER_ESP, { at: REG.SYSENTER_ESP, writable: ALL, legal: isCanonical }],
+  [MSR.IA32_SYSENTER_EIP, { at: REG.SYSENTER_EIP, writable: ALL, legal: isCanonical }],
+  [MSR.IA32_PAT, { at: REG.PAT, writable: 0x0707_0707_0707_0707n, legal: legalPat }],
+  [MSR.IA32_DS_AREA, { at: REG.DS_AREA, writable: ALL, legal: isCanonical }],
+  [MSR.IA32_XAPIC_DISABLE_STATUS, { at: null, reads: LEGACY_XAPIC_DISABLED, writable: 0n, only: "read" }],
+  [MSR.IA32_XSS, { at: REG.XSS, writable: 0n }],
+  [MSR.IA32_STAR, { at: REG.STAR, writable: ALL }],
+  [MSR.IA32_LSTAR, { at: REG.LSTAR, writable: ALL, legal: isCanonical }],
+  [MSR.IA32_FMASK, { at: REG.FMASK, writable: 0xffff_ffffn }],
+  [MSR.IA32_FS_BASE, { at: segmentBase(SEGMENT.FS), writable: ALL, legal: isCanonical }],
+  [MSR.IA32_GS_BASE, { at: segmentBase(SEGMENT.GS), writable: ALL, legal: isCanonical }],
+  [MSR.IA32_KERNEL_GS_BASE, { at: REG.KERNEL_GS_BASE, writable: ALL, legal: isCanonical }],
+  [MSR.IA32_TSC_AUX, { at: REG.TSC_AUX, writable: 0xffff_ffffn }],
+  [MSR.IA32_EFER, { at: REG.EFER, writable: 0n }],
 ]);
 
 const LOW_LAST = 0x1fff;
@@ -80,14 +86,14 @@ const rdmsr: SystemOperation = (environment, instruction) => {
   const index = indexOf(environment);
   if (exits(environment, index, false)) exit(instruction, EXIT_REASON.MSR_READ);
   if (index === MSR.IA32_TIME_STAMP_COUNTER) setEdxEax(environment, environment.tsc());
-  else if (environment.controls && index >= X2APIC.FIRST && index <= X2APIC.LAST) {
+  else if (environment.controls && index >= X2APIC_MSR.FIRST && index <= X2APIC_MSR.LAST) {
     // EOI and SELF IPI are write-only.
-    if (index === X2APIC.EOI || index === X2APIC.SELF_IPI) throw generalProtection();
+    if (index === X2APIC_MSR.EOI || index === X2APIC_MSR.SELF_IPI) throw generalProtection();
     setEdxEax(environment, BigInt(readVirtualRegister(environment, index)));
   } else {
     const native = NATIVE.get(index);
     if (!native || native.only === "write") throw generalProtection();
-    setEdxEax(environment, native.at === null ? BigInt(index === 0xbd ? 1 : 0) : environment.state.get(native.at));
+    setEdxEax(environment, native.at === null ? (native.reads ?? 0n) : environment.state.get(native.at));
   }
   return "next";
 };
@@ -98,29 +104,28 @@ const wrmsr: SystemOperation = (environment, instruction) => {
   const index = indexOf(environment);
   const value = edxEax(environment);
   if (exits(environment, index, true)) exit(instruction, EXIT_REASON.MSR_WRITE);
-  if (environment.controls && index >= X2APIC.FIRST && index <= X2APIC.LAST) {
+  if (environment.controls && index >= X2APIC_MSR.FIRST && index <= X2APIC_MSR.LAST) {
     writeX2apic(environment, index, value);
     return "next";
   }
   const native = NATIVE.get(index);
   if (!native || native.only === "read" || value & ~native.writable) throw generalProtection();
-  if (native.canonical && !isCanonical(value)) throw generalProtection();
-  if (index === 0x277 && !legalPat(value)) throw generalProtection();
+  if (native.legal?.(value) === false) throw generalProtection();
   if (native.at !== null) state.set(native.at, value);
   return "next";
 };
 
 function writeX2apic(environment: CpuEnvironment, index: number, value: bigint): void {
   switch (index) {
-    case X2APIC.TPR:
+    case X2APIC_MSR.TPR:
       if (value >> 8n) throw generalProtection();
       writeTaskPriority(environment, Number(value));
       break;
-    case X2APIC.EOI:
+    case X2APIC_MSR.EOI:
       if (value) throw generalProtection();
       virtualEoi(environment);
       break;
-    case X2APIC.SELF_IPI:
+    case X2APIC_MSR.SELF_IPI:
       if (value >> 8n) throw generalProtection();
       requestVirtualInterrupt(environment, Number(value));
       break;
